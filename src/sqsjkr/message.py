@@ -1,0 +1,29 @@
+"""One delivery from the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One delivery: what the queue handed out, once. A redelivery of the same message is another ``Message``."""
+
+    id: str
+    """The queue's message id: the same for every delivery, new after a dead-letter redrive."""
+    body: str
+    """The text as it was sent."""
+    sent_at: float
+    """When the producer's send was accepted: epoch seconds on the queue's clock (``SentTimestamp``)."""
+    age: float
+    """Seconds between ``sent_at`` and this delivery, both on the queue's clock; never negative."""
+    received_at: float
+    """When this delivery arrived here: seconds on ``clock.now``, so ages grow without a wall clock."""
+    receive_count: int = 1
+    """How often the message was delivered, this delivery included (``ApproximateReceiveCount``)."""
+    group: str | None = None
+    """The message group of a FIFO queue; None on a standard queue."""
+
+    def age_at(self, now: float) -> float:
+        """Seconds since the message was sent, at ``now`` on ``clock.now``: no wall clock of this host is read."""
+        return self.age + max(0.0, now - self.received_at)
