@@ -1,0 +1,117 @@
+"""Every event that sqsjkr logs, and the one function that logs it.
+
+The list is closed, so that a line can be searched for by its event's name in any version. The reference page
+``docs/reference/log-events.md`` holds the same list; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from enum import Enum
+from typing import Literal, Self
+
+LOGGER = logging.getLogger("sqsjkr")
+"""The logger of all that ``emit`` writes. A program that embeds sqsjkr may put its own handlers on it."""
+
+LEVELS: Mapping[str, int] = {
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
+"""The words of ``--log-level``, as in the original (go-semantics section 1)."""
+
+Level = Literal["error", "warn", "info", "debug"]
+Fact = str | int | float | bool | None
+"""What may stand beside a line in the JSON form."""
+
+
+class Event(Enum):
+    """What a log line is about. The value is the name in the log; ``meaning`` is its sentence in the reference."""
+
+    WORKER_STARTED = "worker.started", "The worker is ready and begins to receive jobs."
+    WORKER_STOPPING = "worker.stopping", "The worker was told to stop: it takes no new jobs and ends the running ones."
+    WORKER_STOPPED = "worker.stopped", "The worker has stopped; nothing of it runs any more."
+    WORKER_PAUSED = "worker.paused", "The worker takes no new jobs until the reason it names is gone."
+    WORKER_RESUMED = "worker.resumed", "The worker takes new jobs again."
+
+    CONFIG_LOADED = "config.loaded", "The configuration was read from the file it names."
+    CONFIG_IGNORED = "config.ignored", "A setting was accepted and has no effect here."
+
+    QUEUE_OPENED = "queue.opened", "The queue was found and can be received from."
+    QUEUE_UNREACHABLE = (
+        "queue.unreachable",
+        "The queue does not answer; it is asked again, and said once until it does.",
+    )
+    QUEUE_RECOVERED = "queue.recovered", "The queue answers again."
+    TABLE_UNREACHABLE = (
+        "table.unreachable",
+        "The table does not answer; it is asked again, and said once until it does.",
+    )
+    TABLE_RECOVERED = "table.recovered", "The table answers again."
+    NO_DEAD_LETTER_QUEUE = "no_dead_letter_queue", "The queue has no dead-letter queue, so bad messages stay on it."
+
+    JOB_STARTED = "job.started", "A job's command was started."
+    JOB_ENDED = "job.ended", "A delivery has ended, in one of the outcomes that the reference lists."
+    JOB_OUTPUT = "job.output", "One line of what a job printed."
+    JOB_OUTPUT_CUT = "job.output_cut", "A job printed more than is logged; the rest was read and thrown away."
+    JOB_WAITING = "job.waiting", "A job waits for its lock, without occupying a slot."
+    JOB_BURIED = "job.buried", "A message that can never run was moved to the dead-letter queue, or hidden without one."
+    JOB_TRIGGER = "job.trigger", "The life_time_trigger was run for a job that came too late."
+    PROCESS_LEFT = "process.left", "A job ended by itself and left processes in the background; they are left alone."
+
+    MESSAGE_DUPLICATE = "message.duplicate", "A message was delivered again and is not run again."
+    MESSAGE_LAPSED = (
+        "message.lapsed",
+        "A message cannot be kept hidden any longer (SQS allows 12 hours); its job goes on.",
+    )
+    MESSAGE_RETURNED = "message.returned", "A message went back to the queue and will be delivered again."
+    SETTLE_RETRIED = (
+        "settle.retried",
+        "What became of a message could not be told to queue or table; it is tried again.",
+    )
+    SETTLE_GIVEN_UP = "settle.given_up", "The worker stops before queue or table took what became of a message."
+
+    LEASE_LOST = "lease.lost", "The worker cannot prove its lease any more and ends its locked jobs."
+    LEASE_RESUMED = "lease.resumed", "The worker has a new lease and takes locks again."
+    LEASE_TAKEOVER = "lease.takeover", "A lock or claim of a worker that is dead was taken over."
+    GUARD_KILLED = "guard.killed", "The worker died or hung, and the guard killed what its jobs left running."
+
+    STATS_LISTENING = "stats.listening", "The HTTP server for stats and health accepts connections."
+    STATS_FAILED = "stats.failed", "The HTTP server for stats and health could not answer a request; jobs go on."
+
+    DISK_FULL = "disk.full", "Something could not be written because a disk is full; no new jobs are taken."
+    DISK_RECOVERED = "disk.recovered", "The disk that was full can be written again."
+    LOG_DROPPED = "log.dropped", "Lines are missing here: the log could not be written as fast as they came."
+    LOG = "log", "A line of a library, or an error nobody foresaw."
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str) -> Self:
+        """Make the name the value, and keep the sentence beside it."""
+        event = object.__new__(cls)
+        event._value_ = name
+        event.meaning = meaning
+        return event
+
+
+def emit(event: Event, level: Level | int, text: str, /, **facts: Fact) -> None:
+    """Log one line; do nothing if ``level`` is off. Costs microseconds and never waits.
+
+    ``level`` is a word, or a number of ``logging`` where it is looked up and not written down (``Outcome.level``).
+    ``text`` is for eyes and may hold anything: what could forge a line is escaped when it is written. ``facts`` are
+    for machines and appear in the JSON form only. The caller keeps the rule that no line holds a value of an
+    environment variable, and none above debug holds a message body.
+    """
+    number = level if isinstance(level, int) else LEVELS[level]
+    if LOGGER.isEnabledFor(number):
+        LOGGER.handle(record(event, number, text, facts))
+
+
+def record(event: Event, level: int, text: str, facts: Mapping[str, Fact]) -> logging.LogRecord:
+    """Make the record of one line, without looking at the stack for its caller: the event says where it comes from."""
+    made = logging.LogRecord(LOGGER.name, level, "", 0, text, None, None)
+    made.__dict__["event"] = event.value
+    made.__dict__["facts"] = facts
+    return made

@@ -1,0 +1,56 @@
+"""What this worker has done since it started, and what it is doing now."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter as Tally
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sqsjkr.outcome import Counter, Outcome
+
+
+class Stats:
+    """Counts endings and knows how many slots are busy. Belongs to one event loop, so every answer adds up."""
+
+    def __init__(self, *, slots: int) -> None:
+        self.slots = slots
+        """How many jobs may run at once."""
+        self.busy = 0
+        """How many run now; the worker keeps it. A job that waits for a lock holds no slot and is not busy."""
+        self._invocations: Tally[Counter] = Tally()
+        self._ended = {outcome.label: 0 for outcome in Outcome}
+
+    def count(self, outcome: Outcome) -> None:
+        """Count one delivery that has ended, in its counter if it has one."""
+        self._ended[outcome.label] += 1
+        if outcome.counter is not None:
+            self._invocations[outcome.counter] += 1
+
+    @property
+    def ended(self) -> Mapping[str, int]:
+        """How many deliveries ended in each outcome, by its label; also those that the metrics leave out."""
+        return MappingProxyType(self._ended)
+
+    @property
+    def idle(self) -> int:
+        """How many slots are free; never negative, since readers of the metrics take it for unsigned."""
+        return max(0, self.slots - self.busy)
+
+    def metrics(self) -> bytes:
+        """The body of ``/stats/metrics``, byte for byte as the original writes it (go-semantics section 8)."""
+        return _json({"idle_worker": self.idle, "busy_worker": self.busy})
+
+    def metrics_v2(self) -> bytes:
+        """The body of ``/stats/metrics/v2``, byte for byte as the original writes it (go-semantics section 8)."""
+        return _json(
+            {
+                "workers": {"busy": self.busy, "idle": self.idle},
+                "invocations": {counter.value: self._invocations[counter] for counter in Counter},
+            }
+        )
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
