@@ -1,0 +1,187 @@
+"""The wiring: the only module that knows which classes are used. Configuration stops here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from sqsjkr import clock
+from sqsjkr.config import Config
+from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.events import Event, emit
+from sqsjkr.gate import Gate
+from sqsjkr.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
+from sqsjkr.house import House
+from sqsjkr.kicker import Kicker, Rules
+from sqsjkr.locker import Locker
+from sqsjkr.logs import Logs
+from sqsjkr.message import Message
+from sqsjkr.page import Page
+from sqsjkr.stats import Stats
+from sqsjkr.streak import Streak
+from sqsjkr.throttler import Throttler
+from sqsjkr.waiting import WaitingRoom
+from sqsjkr.worker import Worker
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+PARKED_PER_SLOT = 10
+T = TypeVar("T")
+
+
+async def run(
+    config: Config,
+    *,
+    locker: Locker | None = None,
+    throttler: Throttler | None = None,
+    page: Page | None = None,
+    logs: Logs | None = None,
+    until_empty: bool = False,
+) -> int:
+    """Run a worker in this event loop until a signal tells it to stop. The exit code.
+
+    ``locker`` and ``throttler`` take the place of the configured ones. If this process is killed, its jobs live on,
+    unless it has a guard: ``sqsjkr.run`` and the command give it one. Raises ``ConfigError``, ``BackendRefused`` (no
+    such queue or table, no right to use it) and ``BindError``; waits for what does not answer yet.
+    """
+    page = page or Page()
+    signals = _Signals()
+    pulse = asyncio.create_task(_pulse(page))  # the guard must not take a slow start for a hang
+    try:
+        async with AsyncExitStack() as stack:
+            house = House(config, stack, locker=locker, throttler=throttler)
+            await _until_it_answers("what the worker needs", house.open)
+            pulse.cancel()
+            worker = await _move_in(config, house, stack, page, logs, until_empty=until_empty)
+            signals.hand_over_to(worker)
+            await worker.run()
+    except asyncio.CancelledError:
+        if signals.stopped_early:
+            return 0
+        raise
+    else:
+        return EXIT_WORKER_DIED if worker.guard_lost else 0
+    finally:
+        pulse.cancel()
+        signals.close()
+
+
+async def _move_in(
+    config: Config, house: House, stack: AsyncExitStack, page: Page, logs: Logs | None, *, until_empty: bool
+) -> Worker:
+    """Build what stands between queue and shell, from plain values."""
+    stats = Stats(slots=config.max_concurrent_num)
+
+    def unwell() -> str | None:
+        return logs.failure if logs else None
+
+    def wake(message: Message) -> None:
+        worker.wake(message)
+
+    room = WaitingRoom(wake, bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num))
+    rules = Rules(
+        delete_first=config.ack == "start",
+        trigger=config.life_time_trigger,
+        kill_after=config.kill_after,
+        output_tail=config.output_tail,
+        output_rate=config.output_rate,
+    )
+    kicker = Kicker(house.queue, Gate(house.locker, house.throttler, room), stats, page, rules)
+    worker = Worker(
+        house.queue,
+        kicker,
+        room,
+        stats,
+        page,
+        slots=config.max_concurrent_num,
+        grace=config.grace_period,
+        kill_after=config.kill_after,
+        unwell=unwell,
+        until_empty=until_empty,
+    )
+    if logs:
+        await stack.enter_async_context(_flushing(logs))
+    if config.stats_socket or config.stats_port:
+        # Imported where needed: a worker without stats needs no HTTP server in its memory.
+        from sqsjkr.web.server import StatsServer  # noqa: PLC0415
+
+        server = StatsServer(
+            stats,
+            worker.unwell,
+            host=config.stats_host,
+            port=config.stats_port,
+            socket_path=config.stats_socket or None,
+        )
+        await server.open()
+        stack.push_async_callback(server.close)
+    return worker
+
+
+class _Signals:
+    """Stop signals end the start at once; later they are the worker's."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._starting = asyncio.current_task()
+        self.stopped_early = False
+        for number in (*STOP_SIGNALS, GUARD_IS_DEAD):
+            self._loop.add_signal_handler(number, self._stop_early, number)
+
+    def hand_over_to(self, worker: Worker) -> None:
+        """From now on a signal means an orderly stop."""
+        for number in STOP_SIGNALS:
+            self._loop.add_signal_handler(number, worker.stop, f"{number.name} received")
+        self._loop.add_signal_handler(GUARD_IS_DEAD, worker.guard_is_lost)
+
+    def close(self) -> None:
+        """Signals do what they did before."""
+        for number in (*STOP_SIGNALS, GUARD_IS_DEAD):
+            self._loop.remove_signal_handler(number)
+
+    def _stop_early(self, number: signal.Signals) -> None:
+        emit(Event.WORKER_STOPPING, "info", f"{number.name} received before the first job")
+        self.stopped_early = True
+        if self._starting is not None:
+            self._starting.cancel()
+
+
+async def _until_it_answers(what: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until there is an answer: a daemon that starts before its network does must not stay dead.
+
+    Raises ``BackendRefused`` at once: asking again would not help.
+    """
+    trouble = Streak(what, Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
+    while True:
+        try:
+            answer = await ask()
+        except BackendRefused:
+            raise
+        except BackendUnavailable as why:
+            await asyncio.sleep(trouble.failed(why))
+        else:
+            trouble.over()
+            return answer
+
+
+@asynccontextmanager
+async def _flushing(logs: Logs) -> AsyncIterator[None]:
+    async def flush() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            logs.flush()
+
+    task = asyncio.create_task(flush())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _pulse(page: Page) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            page.beat(clock.now(), float("inf"))
+            await asyncio.sleep(1.0)

@@ -1,0 +1,1 @@
+"""What can stand behind the ports: SQS, DynamoDB, and SQLite for one host."""

@@ -1,0 +1,125 @@
+"""The queue of the embedded store."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+import uuid
+from collections.abc import Sequence
+
+from sqsjkr import clock
+from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.message import Message
+from sqsjkr.outcome import Ending
+from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
+
+RETENTION = 14 * 86_400.0
+"""Seconds a message is kept: the most that SQS allows."""
+MAX_RECEIVES = 1000
+"""Deliveries after which a message is a dead letter: a job that kills every worker ends here."""
+POLL = 0.05
+"""Seconds between two looks at a queue that was empty."""
+
+
+class SQLiteQueue(Queue):
+    """The queue of the embedded store. Its clock is this host's wall clock."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    async def send(self, bodies: Sequence[str], *, delay: float = 0.0) -> list[str]:
+        """Put messages on the queue, durably, in one transaction. Their ids, in order."""
+        now = time.time()
+        rows = [(str(uuid.uuid4()), body, now, now + delay) for body in bodies]
+        await self._store.write(
+            lambda db: db.executemany("INSERT INTO message (id, body, sent, visible) VALUES (?, ?, ?, ?)", rows)
+        )
+        return [row[0] for row in rows]
+
+    async def depth(self) -> tuple[int, int, int]:
+        """Messages visible now, hidden now, and dead."""
+        count = (
+            "SELECT COALESCE(SUM(visible <= :now), 0), COALESCE(SUM(visible > :now), 0), "
+            "(SELECT COUNT(*) FROM dead_letter) FROM message"
+        )
+        now = {"now": time.time()}
+        visible, hidden, dead = await self._store.read(lambda db: db.execute(count, now).fetchone())
+        return visible, hidden, dead
+
+    async def _open(self) -> QueueFacts:
+        await self._store.open()
+        return QueueFacts(name=str(self._store.path), retention=RETENTION, dead_letters="dead letters (embedded)")
+
+    async def _close(self) -> None:
+        await self._store.close()
+
+    async def _receive(self, limit: int, wait: float, hiding: float) -> list[Delivery]:
+        until = clock.now() + wait
+        while True:
+            if await self._store.read(_is_due):
+                deliveries = await self._store.write(lambda db: _take(db, limit, hiding))
+                if deliveries:
+                    return deliveries
+            left = until - clock.now()
+            if left <= 0:
+                return []
+            await asyncio.sleep(min(POLL, left))
+
+    async def _delete(self, entries: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        ids = [(message_id,) for message_id, _ in entries]
+        await self._store.write(lambda db: db.executemany("DELETE FROM message WHERE id = ?", ids))
+        return [None] * len(entries)
+
+    async def _hide(self, entries: Sequence[Hiding]) -> Sequence[Exception | None]:
+        update = "UPDATE message SET visible = ? WHERE id = ? AND receipt = ?"
+        now = time.time()
+
+        def hide(db: sqlite3.Connection) -> list[bool]:
+            return [db.execute(update, (now + e.seconds, e.message_id, e.receipt)).rowcount == 1 for e in entries]
+
+        hidden = await self._store.write(hide)
+        return [None if done else Lapsed("delivered again, or deleted") for done in hidden]
+
+    async def _bury(self, message: Message, ending: Ending) -> None:
+        reason = f"{ending.outcome.label}: {ending.detail}"
+        await self._store.write(lambda db: _move_to_dead_letters(db, message.id, reason))
+
+
+def _is_due(db: sqlite3.Connection) -> bool:
+    """Is any message visible? A read, so that an idle worker never locks the file."""
+    return db.execute("SELECT 1 FROM message WHERE visible <= ? LIMIT 1", (time.time(),)).fetchone() is not None
+
+
+def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
+    now, arrived = time.time(), clock.now()
+    # NOT INDEXED: oldest first by the primary key, passing only what is hidden; by the index all that is due is sorted.
+    due = "SELECT id, body, sent, receives FROM message NOT INDEXED WHERE visible <= ? ORDER BY seq LIMIT ?"
+    deliveries = []
+    for message_id, body, sent, receives in db.execute(due, (now, limit)).fetchall():
+        if sent < now - RETENTION:
+            db.execute("DELETE FROM message WHERE id = ?", (message_id,))
+            continue
+        if receives >= MAX_RECEIVES:
+            _move_to_dead_letters(db, message_id, f"received more than {MAX_RECEIVES} times")
+            continue
+        receipt = uuid.uuid4().hex
+        taken = "UPDATE message SET visible = ?, receives = receives + 1, receipt = ? WHERE id = ?"
+        db.execute(taken, (now + hiding, receipt, message_id))
+        message = Message(
+            id=message_id,
+            body=body,
+            sent_at=sent,
+            age=max(0.0, now - sent),
+            received_at=arrived,
+            receive_count=receives + 1,
+        )
+        deliveries.append(Delivery(message, receipt))
+    return deliveries
+
+
+def _move_to_dead_letters(db: sqlite3.Connection, message_id: str, reason: str) -> None:
+    move = "INSERT OR REPLACE INTO dead_letter SELECT id, body, sent, ?, ? FROM message WHERE id = ?"
+    db.execute(move, (time.time(), reason, message_id))
+    db.execute("DELETE FROM message WHERE id = ?", (message_id,))

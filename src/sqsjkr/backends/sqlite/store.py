@@ -1,0 +1,122 @@
+"""One SQLite file. Every verb is one transaction, run in a thread, so that a slow disk never stops the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from sqsjkr.errors import BackendRefused, BackendUnavailable
+
+FILE = "sqsjkr.db"
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another process to end its transaction."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS message (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL,
+    sent REAL NOT NULL,
+    visible REAL NOT NULL,
+    receives INTEGER NOT NULL DEFAULT 0,
+    receipt TEXT
+);
+CREATE INDEX IF NOT EXISTS message_by_visible ON message (visible);
+CREATE TABLE IF NOT EXISTS dead_letter (
+    id TEXT PRIMARY KEY,
+    body TEXT NOT NULL,
+    sent REAL NOT NULL,
+    died REAL NOT NULL,
+    reason TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS row (
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    event_id TEXT,
+    owner TEXT,
+    released TEXT,
+    fence INTEGER NOT NULL DEFAULT 0,
+    done INTEGER NOT NULL DEFAULT 0,
+    beat INTEGER,
+    expired REAL,
+    PRIMARY KEY (type, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS row_by_expired ON row (expired) WHERE expired IS NOT NULL;
+"""
+
+T = TypeVar("T")
+
+
+class Store:
+    """One SQLite file and the thread that works on it. Opening it twice is opening it once."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.path = Path(directory) / FILE
+        self._thread: ThreadPoolExecutor | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Make directory and tables where they are missing. Raises ``BackendRefused`` if that is impossible."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+            await self._call(self._connect)
+
+    async def close(self) -> None:
+        """Finish what is being written, then close the file."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
+            thread.shutdown()
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` in one transaction: all of it is on disk, or nothing."""
+        return await self._call(lambda: self._transact(work))
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` outside a transaction: it must not write."""
+        return await self._call(lambda: work(self._opened()))
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise BackendUnavailable(f"{self.path} is not open")
+        return self._connection
+
+    def _connect(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as failure:
+            raise BackendRefused(f"cannot make the directory {self.path.parent}: {failure.strerror}") from failure
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+        self._connection = connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._opened()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        if self._thread is None:
+            raise BackendUnavailable(f"{self.path} is closed")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as failure:
+            raise BackendUnavailable(f"{self.path}: {failure}") from failure

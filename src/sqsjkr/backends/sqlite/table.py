@@ -1,0 +1,113 @@
+"""Locks, claims and beats of the embedded store."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.ledger import Row, Table
+
+LOCK_ROW_KEPT = 366 * 86_400.0
+"""Seconds after its last unlock that a lock's fencing token is remembered."""
+
+
+class SQLiteTable(Table):
+    """Locks, claims and beats in the same file as the queue."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def open(self) -> None:
+        """Open the file."""
+        await self._store.open()
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._store.close()
+
+    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
+        """See ``Table``."""
+
+        def take(db: sqlite3.Connection) -> int | Row:
+            there = db.execute(
+                "SELECT event_id, owner, released, fence FROM row WHERE type = 'lock' AND id = ?", (lock_id,)
+            ).fetchone()
+            held, holder, released, fence = there or (None, None, None, 0)
+            free = held is None and released != owner
+            if not (holder == owner or (free if over is None else holder == over)):
+                return Row(owner=holder)
+            db.execute(
+                "INSERT INTO row (id, type, event_id, owner, fence) VALUES (?, 'lock', ?, ?, 1) "
+                "ON CONFLICT (type, id) DO UPDATE SET event_id = excluded.event_id, owner = excluded.owner, "
+                "released = NULL, fence = fence + 1, expired = NULL",
+                (lock_id, event_id, owner),
+            )
+            return int(fence) + 1
+
+        return await self._store.write(take)
+
+    async def release_lock(self, lock_id: str, owner: str) -> None:
+        """See ``Table``."""
+        release = (
+            "UPDATE row SET event_id = NULL, owner = NULL, released = ?, expired = ? "
+            "WHERE type = 'lock' AND id = ? AND owner = ?"
+        )
+        kept = time.time() + LOCK_ROW_KEPT
+        await self._store.write(lambda db: db.execute(release, (owner, kept, lock_id, owner)))
+
+    async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
+        """See ``Table``."""
+
+        def take(db: sqlite3.Connection) -> Row | None:
+            there = db.execute(
+                "SELECT owner, done FROM row WHERE type = 'throttle' AND id = ?", (message_id,)
+            ).fetchone()
+            if there is not None:
+                holder, done = there
+                if done or holder not in {owner, over} or holder is None:
+                    return Row(owner=holder, done=bool(done))
+            db.execute(
+                "INSERT INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?) "
+                "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, expired = excluded.expired",
+                (message_id, owner, time.time() + self.retention),
+            )
+            return None
+
+        return await self._store.write(take)
+
+    async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        """See ``Table``."""
+        finish = (
+            "INSERT INTO row (id, type, owner, done, expired) VALUES (?, 'throttle', ?, 1, ?) "
+            "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, done = 1, expired = excluded.expired"
+        )
+        expired = time.time() + self.retention
+        rows = [(message_id, owner, expired) for message_id, owner in claims]
+
+        def finish_all(db: sqlite3.Connection) -> None:
+            db.executemany(finish, rows)
+            db.execute("DELETE FROM row WHERE expired < ?", (time.time(),))  # the part of DynamoDB's TTL
+
+        await self._store.write(finish_all)
+        return [None] * len(claims)
+
+    async def drop_claim(self, message_id: str, owner: str) -> None:
+        """See ``Table``."""
+        drop = "DELETE FROM row WHERE type = 'throttle' AND id = ? AND owner = ? AND done = 0"
+        await self._store.write(lambda db: db.execute(drop, (message_id, owner)))
+
+    async def beat(self, session_id: str) -> None:
+        """See ``Table``."""
+        beat = (
+            "INSERT INTO row (id, type, beat, expired) VALUES (?, 'worker', 1, ?) "
+            "ON CONFLICT (type, id) DO UPDATE SET beat = beat + 1, expired = excluded.expired"
+        )
+        await self._store.write(lambda db: db.execute(beat, (session_id, time.time() + 86_400)))
+
+    async def read_beat(self, session_id: str) -> int | None:
+        """See ``Table``."""
+        look = "SELECT beat FROM row WHERE type = 'worker' AND id = ?"
+        there = await self._store.read(lambda db: db.execute(look, (session_id,)).fetchone())
+        return None if there is None else int(there[0])

@@ -1,0 +1,159 @@
+"""May this job run now? life_time, lock, claim, in that order. What is taken here is given back here.
+
+A claim is taken after the lock, so that a job that only waits leaves no mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Awaitable, Callable
+
+from sqsjkr import clock, durations
+from sqsjkr.errors import BackendUnavailable
+from sqsjkr.job import Job
+from sqsjkr.locker import Locker
+from sqsjkr.message import Message
+from sqsjkr.outcome import Ending, Outcome
+from sqsjkr.throttler import Claim, Throttler
+from sqsjkr.waiting import LONGEST_STAY, WaitingRoom
+
+Persist = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Sends a verb again until it is answered."""
+PAUSE = 30.0
+"""Seconds a message is hidden for when nothing can be done with it here and now."""
+SHORT_PAUSE = 5.0
+"""The same when the table did not answer: it may answer soon."""
+
+
+class Permit:
+    """The gate's answer, and what was taken in giving it."""
+
+    __slots__ = ("claimed", "deleted", "fence", "job", "locked", "message", "owner", "refusal")
+
+    def __init__(self, job: Job, message: Message, owner: str) -> None:
+        self.job = job
+        self.message = message
+        self.owner = owner
+        """New for every attempt: two jobs of one worker must not share a lock. Also the mark of its processes."""
+        self.refusal: Ending | None = None
+        """Why the job may not run now; None if it may."""
+        self.fence = 0
+        self.locked = False
+        """The lock was asked for, and may be ours even if no answer came."""
+        self.claimed = False
+        """The message was claimed, or may be although no answer came."""
+        self.deleted = False
+        """``ack = "start"``: the message is gone already, so the job is never run again."""
+
+
+class Gate:
+    """Asks the three questions. A guard that cannot be asked has not said yes: the refusal is then UNANSWERED."""
+
+    def __init__(
+        self,
+        locker: Locker,
+        throttler: Throttler,
+        room: WaitingRoom,
+        *,
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        self._locker = locker
+        self._throttler = throttler
+        self._room = room
+        self._now = now
+        self._locked_here: set[str] = set()
+        self._prefix = os.urandom(8).hex()
+        self._attempts = itertools.count(1)
+
+    async def admit(self, job: Job, message: Message, *, trigger: bool) -> Permit:
+        """Ask the three questions in order. ``trigger``: an expired job's trigger runs once, so it is claimed too."""
+        permit = Permit(job, message, f"{self._prefix}{next(self._attempts):08x}")
+        try:
+            age = message.age_at(self._now())
+            if job.expired(age):
+                over = f"{durations.format(round(age, 3))} old, life_time {durations.format(job.life_time)}"
+                permit.refusal = (await self._claim(permit) if trigger else None) or Ending(Outcome.EXPIRED, over)
+            else:
+                permit.refusal = await self._lock(permit) or await self._claim(permit)
+        except BackendUnavailable as trouble:
+            permit.refusal = Ending(Outcome.UNANSWERED, str(trouble), SHORT_PAUSE)
+        return permit
+
+    async def leave(self, permit: Permit, persist: Persist, *, over: bool) -> None:
+        """Give back what was taken: the lock always; the claim unless the job is ``over``, which is then remembered."""
+        giving: list[Awaitable[None]] = []
+        if permit.locked:
+            giving.append(self._unlock(permit, persist))
+        if permit.claimed:
+            close = self._throttler.confirm if over else self._throttler.forget
+            giving.append(persist(lambda: close(permit.message.id, permit.owner)))
+        if giving:
+            await asyncio.gather(*giving)
+
+    async def confirm(self, permit: Permit, persist: Persist) -> None:
+        """Remember the job as run before it is: for ``ack = "start"``."""
+        await persist(lambda: self._throttler.confirm(permit.message.id, permit.owner))
+
+    def proven_until(self, permit: Permit, hidden_until: float) -> float:
+        """Until when this job surely runs nowhere else, on ``clock.now``.
+
+        A locked job by its lock's lease alone. Another by its claim or by its hidden message, whichever lasts longer.
+        """
+        if permit.locked:
+            return self._locker.proven_until()
+        return max(self._throttler.proven_until(), hidden_until)
+
+    def expires(self, job: Job, message: Message) -> float:
+        """When the job's life_time is over, on ``clock.now``."""
+        return message.received_at + job.life_time - message.age if job.life_time else float("inf")
+
+    def is_waiting(self, message: Message) -> bool:
+        """Has this message been in the waiting room before?"""
+        return self._room.knows(message)
+
+    def wait(self, permit: Permit, ending: Ending) -> bool:
+        """Send a refused job's message to the waiting room. False if it cannot wait here."""
+        job, message = permit.job, permit.message
+        locked = ending.outcome is Outcome.LOCKED
+        key, stay = (f"lock {job.lock_id}", float("inf")) if locked else (f"message {message.id}", LONGEST_STAY)
+        return self._room.park(message, key, expires=self.expires(job, message), stay=stay)
+
+    async def _lock(self, permit: Permit) -> Ending | None:
+        job = permit.job
+        if not job.lock_id:
+            return None
+        key = f"lock {job.lock_id}"
+        if job.lock_id in self._locked_here or (not job.abort_if_locked and self._room.has_older(key, permit.message)):
+            return self._taken(job, "on this host")
+        self._locked_here.add(job.lock_id)
+        permit.locked = True
+        fence = await self._locker.lock(job.lock_id, permit.owner, job.event_id)
+        if fence is None:
+            self._locked_here.discard(job.lock_id)
+            permit.locked = False
+            return self._taken(job, "elsewhere")
+        permit.fence = fence
+        return None
+
+    async def _claim(self, permit: Permit) -> Ending | None:
+        permit.claimed = True
+        claim = await self._throttler.claim(permit.message.id, permit.owner)
+        if claim is Claim.FRESH:
+            return None
+        permit.claimed = False
+        if claim is Claim.DONE:
+            return Ending(Outcome.DUPLICATE, "its job has been run already")
+        return Ending(Outcome.BUSY, "another worker runs it", PAUSE)
+
+    async def _unlock(self, permit: Permit, persist: Persist) -> None:
+        lock_id = permit.job.lock_id
+        await persist(lambda: self._locker.unlock(lock_id, permit.owner))
+        self._locked_here.discard(lock_id)
+        self._room.released(f"lock {lock_id}")
+
+    @staticmethod
+    def _taken(job: Job, where: str) -> Ending:
+        outcome = Outcome.ABORTED if job.abort_if_locked else Outcome.LOCKED
+        return Ending(outcome, f"lock_id={job.lock_id} is held {where}", PAUSE)

@@ -1,0 +1,157 @@
+"""Jobs die with their worker. A small parent that adopts orphans, forwards signals, and cleans up if the worker dies.
+
+Linux: the guard is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so whatever loses its parent stays below it.
+The worker hears of the guard's death by a signal (PR_SET_PDEATHSIG) and then ends its jobs itself. Elsewhere the guard
+ends process groups only (docs/explanation/platforms.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from sqsjkr import clock, processes
+from sqsjkr.page import Page
+
+SILENCE = 15.0
+"""Seconds without a pulse after which the worker counts as hung: half a lease, so its jobs end before a takeover."""
+LOOK_EVERY = 0.5
+GUARD_IS_DEAD = signal.SIGUSR2
+"""What the worker receives when its guard dies."""
+EXIT_WORKER_DIED = 3
+"""The guard's exit code when the worker died or hung and its jobs had to be ended."""
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+_FORWARDED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}
+_WATCHED = {*_FORWARDED, signal.SIGCHLD}
+_PATIENCE = 5.0
+
+
+def guarded(work: Callable[[Page], int]) -> int:
+    """Run ``work`` in a child, watched over by this process. The exit code: the child's, or ``EXIT_WORKER_DIED``.
+
+    Call it early: what is imported here is memory that the guard keeps. Must be called in the main thread.
+    """
+    page = Page()
+    _prctl(_SET_CHILD_SUBREAPER, 1)
+    before = set(processes.descendants(os.getpid(), processes.living())) if processes.HAS_PROC else set()
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    guard = os.getpid()
+    worker = os.fork()
+    if worker == 0:
+        _be_the_worker(guard, old_mask, page, work)
+    try:
+        return _Watch(worker, page, before).until_it_ends()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+
+
+def _be_the_worker(guard: int, mask: set[int | signal.Signals], page: Page, work: Callable[[Page], int]) -> None:
+    """In the child: work, and leave by the exit code alone."""
+    code = 1
+    try:
+        os.setpgid(0, 0)  # a KILL to the guard's group must not take both: one of the two has to clean up
+        signal.signal(GUARD_IS_DEAD, lambda *_: os._exit(EXIT_WORKER_DIED))
+        _prctl(_SET_PDEATHSIG, GUARD_IS_DEAD)
+        if os.getppid() != guard:  # it died before we asked to be told
+            os._exit(EXIT_WORKER_DIED)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = work(page)
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:  # noqa: BLE001 - the last place that can tell
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+class _Watch:
+    """The guard's whole life: wait for a signal, the worker's end, or its silence."""
+
+    def __init__(self, worker: int, page: Page, before: set[int]) -> None:
+        self._worker = worker
+        self._page = page
+        self._before = before
+        self._status: int | None = None
+        self._born = clock.now()
+
+    def until_it_ends(self) -> int:
+        while self._status is None:
+            received = signal.sigtimedwait(_WATCHED, LOOK_EVERY)
+            if received is not None and received.si_signo in _FORWARDED:
+                processes.send([self._worker], signal.Signals(received.si_signo))
+            self._reap()
+            if self._status is None and (why := self._hung()):
+                _say(f"the worker {why}: it is killed, and its jobs with it")
+                processes.send([self._worker], signal.SIGKILL)
+                self._end_jobs()
+        code = os.waitstatus_to_exitcode(self._status)
+        left = self._end_jobs()
+        if code >= 0 and not left:
+            return code
+        if code < 0:
+            name = signal.Signals(-code).name
+            _say(f"the worker was ended by {name}; {left} processes of its jobs were killed, their messages come back")
+        return EXIT_WORKER_DIED
+
+    def _hung(self) -> str:
+        """Why the worker is to be taken for dead, "" if it is well."""
+        now = clock.now()
+        pulse, fence = self._page.pulse()
+        if now > fence > 0:
+            return "has not ended jobs whose lease it cannot prove"
+        if now - (pulse or self._born) > SILENCE:
+            return f"has been silent for {SILENCE:g}s"
+        return ""
+
+    def _end_jobs(self) -> int:
+        """KILL what the worker's running jobs consist of, until nothing is left. How many processes that were."""
+        running = self._page.running()
+        if not running:
+            return 0
+        killed: set[int] = set()
+        until = clock.now() + _PATIENCE
+        while clock.now() < until:
+            if processes.HAS_PROC:
+                doomed = processes.doomed(os.getpid(), running, {*self._before, self._worker})
+            else:
+                doomed = set()
+                for leader in filter(None, running.values()):
+                    processes.send_to_group(leader, signal.SIGKILL)
+            self._reap()
+            if not doomed:
+                break
+            killed |= doomed
+            processes.send(doomed, signal.SIGKILL)
+            time.sleep(0.01)
+        return len(killed)
+
+    def _reap(self) -> None:
+        """Collect every child that has ended: the worker, and orphans that were given to us."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._worker:
+                self._status = status
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _say(text: str) -> None:
+    """The guard has no log of its own: one plain line, in the place where the log goes."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} ERROR guard.killed  {text}\n".encode())

@@ -1,0 +1,273 @@
+"""THE MAIN PATH: one message, from its delivery to its settlement. Whoever knows ``kick`` knows the product."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from sqsjkr import clock
+from sqsjkr.errors import BackendUnavailable, InvalidJob
+from sqsjkr.events import LEVELS, LOGGER, Event, Level, emit
+from sqsjkr.gate import PAUSE, Gate, Permit
+from sqsjkr.job import Job, decode, trigger_facts, trigger_text
+from sqsjkr.message import Message
+from sqsjkr.outcome import Ending, Outcome, Settlement
+from sqsjkr.output import Output
+from sqsjkr.page import Page
+from sqsjkr.process import CannotStart, Command
+from sqsjkr.processes import MARK
+from sqsjkr.queue import Queue
+from sqsjkr.stats import Stats
+from sqsjkr.streak import Streak
+
+FIRST_RETRY = 0.2
+LONGEST_RETRY = 5.0
+FENCE_PATIENCE = 4.0
+"""Seconds between TERM and KILL, at most, for a job whose lease cannot be proven: another worker is waiting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What an operator chose for every job."""
+
+    delete_first: bool = False
+    """``ack = "start"``: delete the message before the command starts, as the original does: at most once."""
+    trigger: str = ""
+    """The command that is told of a job whose life_time is over."""
+    kill_after: float = 5.0
+    """Seconds between TERM and KILL."""
+    output_tail: int = 65_536
+    output_rate: int = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    permit: Permit
+    command: Command
+
+
+class Kicker:
+    """Carries messages through gate and shell, and settles each exactly once."""
+
+    def __init__(self, queue: Queue, gate: Gate, stats: Stats, page: Page, rules: Rules) -> None:
+        self._queue = queue
+        self._gate = gate
+        self._stats = stats
+        self._page = page
+        self._rules = rules
+        self._environment = dict(os.environb)
+        self._running: dict[str, _Running] = {}
+        self._closing = ""
+        self._giving_up = asyncio.Event()
+        self._confirming: set[asyncio.Task[None]] = set()
+        self.trouble = Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        """Begins when the gate gets no answer, ends with the next answer."""
+        self.pause_until = 0.0
+        """While there is trouble: when it is worth trying again, on ``clock.now``."""
+
+    async def kick(self, message: Message, release: Callable[[], None]) -> Ending:
+        """Carry one message from delivery to settlement; how it ended. ``release`` is called once its slot is free.
+
+        Whatever stops this before the message is settled, the message is delivered again.
+        """
+        permit = None
+        try:
+            job = decode(message.body, message.id)
+            permit = await self._gate.admit(job, message, trigger=self._has_trigger(job))
+            self._watch_table(permit)
+            ending = await self._attempt(permit)
+        except InvalidJob as reason:
+            ending = Ending(Outcome.INVALID, str(reason))
+        finally:
+            release()
+        self._tell(message, permit, ending)
+        if permit:
+            await self._gate.leave(permit, self._persist, over=ending.is_final or permit.deleted)
+        if not (permit and ending.outcome.settlement is Settlement.KEEP and self._gate.wait(permit, ending)):
+            await self._persist(lambda: self._queue.settle(message, _settled(ending)))
+        self._stats.count(ending.outcome)
+        return ending
+
+    def close(self, why: str) -> None:
+        """Start nothing any more; what is on its way to its start is interrupted."""
+        self._closing = why
+
+    def interrupt(self, why: str, *, at_once: bool = False) -> None:
+        """End every running job: TERM, then KILL; or KILL at once."""
+        for running in self._running.values():
+            running.command.interrupt(why, kill_after=0.0 if at_once else self._rules.kill_after)
+
+    def give_up(self) -> None:
+        """Try nothing again: what is not settled comes back by itself."""
+        self._giving_up.set()
+
+    def fence(self, now: float) -> float:
+        """End what can no longer be proven to run only here; when that is due next, for whoever watches over us.
+
+        Every process of a locked job is gone before another worker may take its lock over (session.py).
+        """
+        soonest = float("inf")
+        for running in self._running.values():
+            proven = self._gate.proven_until(running.permit, self._queue.hidden_until(running.permit.message))
+            if running.permit.locked:
+                soonest = min(soonest, proven)
+            if now >= proven and not running.command.interrupted:
+                emit(Event.LEASE_LOST, "error", f"{running.permit.job.event_id} is ended: its lease cannot be proven")
+                running.command.interrupt("lease lost", kill_after=min(FENCE_PATIENCE, self._rules.kill_after))
+        return soonest
+
+    async def _attempt(self, permit: Permit) -> Ending:
+        """Run the job, or the trigger of an expired one, or neither."""
+        refusal = permit.refusal
+        if self._closing and (refusal is None or permit.claimed):
+            return Ending(Outcome.INTERRUPTED, self._closing)
+        if refusal is None:
+            if self._rules.delete_first and (trouble := await self._delete_first(permit)):
+                return trouble
+            return await self._run(permit, permit.job.command, _variables(permit))
+        if refusal.outcome is Outcome.EXPIRED and permit.claimed:
+            return await self._trigger(permit, refusal)
+        return refusal
+
+    async def _run(
+        self, permit: Permit, command: str, variables: Mapping[bytes, bytes], stdin: bytes | None = None
+    ) -> Ending:
+        output, shell = self._output(permit), Command(permit.owner, self._page)
+        self._running[permit.owner] = _Running(permit, shell)
+        begun = clock.now()
+        self._tell_start(permit, command, begun)
+        try:
+            end = await shell.run(command, self._environment | dict(variables), output, stdin=stdin)
+        except CannotStart as why:
+            return Ending(Outcome.STARVED if why.again else Outcome.UNSTARTABLE, str(why), PAUSE)
+        finally:
+            del self._running[permit.owner]
+        if end.leftovers:
+            emit(Event.PROCESS_LEFT, "info", f"{permit.job.event_id} left something running in the background")
+        took = f"in {clock.now() - begun:.2f}s, cpu {end.cpu:.2f}s"
+        if end.interrupted:
+            return Ending(Outcome.INTERRUPTED, f"{end.interrupted}, {took}")
+        if end.status == 0:
+            return Ending(Outcome.SUCCEEDED, took)
+        how = f"exit status {end.status}" if end.status > 0 else f"signal {-end.status}"
+        return Ending(Outcome.ERRORED, f"{how} {took}", tail=output.tail())
+
+    async def _trigger(self, permit: Permit, refusal: Ending) -> Ending:
+        """Tell the trigger of the expired job: the original's text on its stdin, the facts as JSON in a variable."""
+        job, sent_at = permit.job, permit.message.sent_at
+        variables = _variables(permit) | {b"SQSJKR_EXPIRED": trigger_facts(job, sent_at).encode()}
+        ending = await self._run(permit, self._rules.trigger, variables, trigger_text(job, sent_at).encode())
+        if ending.outcome in {Outcome.INTERRUPTED, Outcome.STARVED}:
+            return ending  # it is told again
+        ran = "was run" if ending.outcome is Outcome.SUCCEEDED else "failed:"
+        return Ending(Outcome.EXPIRED, f"{refusal.detail}; the trigger {ran} {ending.detail}", tail=ending.tail)
+
+    async def _delete_first(self, permit: Permit) -> Ending | None:
+        """``ack = "start"``: what is not surely deleted is not run; what is deleted is run, come what may."""
+        try:
+            await self._queue.settle(permit.message, Ending(Outcome.SUCCEEDED))
+        except BackendUnavailable as trouble:
+            return Ending(Outcome.UNANSWERED, str(trouble), PAUSE)
+        permit.deleted = True
+        task = asyncio.create_task(self._gate.confirm(permit, self._persist))
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+        return None
+
+    async def _persist(self, verb: Callable[[], Awaitable[None]]) -> None:
+        """Send a verb until it is answered, or until ``give_up``."""
+        pause = FIRST_RETRY
+        while True:
+            try:
+                return await verb()
+            except BackendUnavailable as trouble:
+                if self._giving_up.is_set():
+                    emit(Event.MESSAGE_RETURNED, "error", f"left as it is, it will come back by itself: {trouble}")
+                    return None
+                emit(Event.MESSAGE_RETURNED, "warn" if pause == FIRST_RETRY else "debug", f"tried again: {trouble}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._giving_up.wait(), random.uniform(pause / 2, pause))  # noqa: S311 - jitter
+            pause = min(LONGEST_RETRY, pause * 2)
+
+    def _watch_table(self, permit: Permit) -> None:
+        refusal = permit.refusal
+        if refusal and refusal.outcome is Outcome.UNANSWERED:
+            self.pause_until = clock.now() + self.trouble.failed(refusal.detail)
+        elif permit.claimed or permit.locked:
+            self.trouble.over()
+
+    def _has_trigger(self, job: Job) -> bool:
+        return bool(self._rules.trigger) and not job.disable_life_time_trigger
+
+    def _output(self, permit: Permit) -> Output:
+        name, facts = permit.job.event_id, {"message_id": permit.message.id, "event_id": permit.job.event_id}
+        return Output(
+            on_line=(lambda line: emit(Event.JOB_OUTPUT, "info", f"{name}: {line}", **facts)) if says("info") else None,
+            on_cut=lambda size: emit(
+                Event.JOB_OUTPUT_CUT, "warn", f"{name}: {size} bytes came too fast to be logged", **facts
+            ),
+            rate=self._rules.output_rate,
+            tail=self._rules.output_tail,
+            now=clock.now,
+        )
+
+    def _tell_start(self, permit: Permit, command: str, now: float) -> None:
+        job, message = permit.job, permit.message
+        emit(
+            Event.JOB_STARTED,
+            "info",
+            f"{job.event_id}: {shorten(command)} (message {message.id}, waited {message.age_at(now):.1f}s, "
+            f"delivery {message.receive_count})",
+            message_id=message.id,
+            event_id=job.event_id,
+            lock_id=job.lock_id or None,
+        )
+
+    def _tell(self, message: Message, permit: Permit | None, ending: Ending) -> None:
+        name = permit.job.event_id if permit else message.id
+        facts = {"message_id": message.id, "event_id": name, "outcome": ending.outcome.label}
+        if ending.outcome.settlement is Settlement.KEEP:
+            level: Level = "debug" if self._gate.is_waiting(message) else "info"
+            emit(Event.JOB_WAITING, level, f"{name}: {ending.detail}", **facts)
+            return
+        emit(Event.JOB_ENDED, ending.outcome.level, f"{name}: {ending.outcome.label} {ending.detail}", **facts)
+        if ending.tail and not says("info"):  # else its lines stand above already
+            for line in ending.tail.splitlines():
+                emit(Event.JOB_OUTPUT, ending.outcome.level, f"{name}: {line}", **facts)
+
+
+def _settled(ending: Ending) -> Ending:
+    """What cannot wait here goes back to the queue."""
+    if ending.outcome.settlement is Settlement.KEEP:
+        return Ending(Outcome.CROWDED, ending.detail, ending.delay)
+    return ending
+
+
+def _variables(permit: Permit) -> dict[bytes, bytes]:
+    """What a job's environment gets beside the daemon's: its own variables, then ours."""
+    job, message = permit.job, permit.message
+    variables = {key: value for key, value in job.env.items() if key}
+    variables |= {
+        "SQSJKR_JOB_ID": job.id,
+        "SQSJKR_EVENT_ID": job.event_id,
+        "SQSJKR_RECEIVE_COUNT": str(message.receive_count),
+        "SQSJKR_SENT_AT": f"{message.sent_at:.3f}",
+        MARK: permit.owner,
+    }
+    if job.lock_id:
+        variables |= {"SQSJKR_LOCK_ID": job.lock_id} | ({"SQSJKR_FENCE": str(permit.fence)} if permit.fence else {})
+    return {key.encode(): value.encode() for key, value in variables.items()}
+
+
+def says(level: Level) -> bool:
+    """Is this level logged?"""
+    return LOGGER.isEnabledFor(LEVELS[level])
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """One line's worth of a command."""
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,160 @@
+"""What a job prints: logged line by line as it comes, within a rate; the tail kept; never more memory than that."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections import deque
+from collections.abc import Callable
+
+READ = 262_144
+"""Bytes taken from the pipe at once."""
+LONGEST_LINE = 16_384
+"""Bytes after which a line is logged in parts."""
+_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
+_READS_AT_ONCE = 8
+_MOST_PIECES = 256
+
+
+class Output:
+    """Reads one job's pipe. ``on_line`` gets each line; ``on_cut`` how many bytes were not logged in a flood."""
+
+    def __init__(
+        self,
+        *,
+        on_line: Callable[[str], None] | None,
+        on_cut: Callable[[int], None],
+        rate: int,
+        tail: int,
+        now: Callable[[], float],
+    ) -> None:
+        self._on_line = on_line
+        self._on_cut = on_cut
+        self._rate = rate
+        self._allowance = float(rate)
+        self._now = now
+        self._refilled = 0.0
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self._tail_limit = tail
+        self._partial = b""
+        self._cut = 0
+        self._descriptor = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.size = 0
+        """Bytes printed so far."""
+
+    def follow(self, descriptor: int) -> None:
+        """Take over the pipe's reading end."""
+        self._descriptor = descriptor
+        os.set_blocking(descriptor, False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(descriptor, self._readable)
+
+    def ended(self) -> bool:
+        """The shell has ended: read what it left in the pipe. True if something in the background holds it open still.
+
+        What goes on in the background is read on until it closes the pipe, so that its writes neither block nor fail.
+        """
+        while self._descriptor >= 0 and self._read():
+            pass
+        if self._descriptor >= 0:
+            self._finish_line()
+            return True
+        return False
+
+    def tail(self) -> str:
+        """The last bytes printed, as text."""
+        return b"".join(self._tail)[-self._tail_limit :].decode("utf-8", "replace") if self._tail_limit else ""
+
+    def _readable(self) -> None:
+        for _ in range(_READS_AT_ONCE):
+            if self._descriptor < 0 or not self._read():
+                return
+
+    def _read(self) -> bool:
+        """One read. False if there is nothing to read now, or ever again."""
+        try:
+            chunk = os.read(self._descriptor, READ)
+        except BlockingIOError:
+            return False
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self._close()
+            return False
+        if len(chunk) >= 65_536 and not self.size and _PIPE_SIZE is not None:  # noqa: PLR2004 - a full pipe: it is fast
+            self._widen()
+        self.size += len(chunk)
+        self._keep(chunk)
+        self._log(chunk)
+        return True
+
+    def _widen(self) -> None:
+        try:
+            fcntl.fcntl(self._descriptor, _PIPE_SIZE or 0, READ * 4)
+        except OSError:
+            return  # the user's share of pipe memory is used up: the pipe stays as it is
+
+    def _close(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._finish_line()
+
+    def _finish_line(self) -> None:
+        if self._partial:
+            rest, self._partial = self._partial, b""
+            self._say(rest)
+        self._tell_cut()
+
+    def _keep(self, chunk: bytes) -> None:
+        if len(chunk) >= self._tail_limit:
+            self._tail.clear()
+            chunk = chunk[-self._tail_limit :] if self._tail_limit else b""
+            self._tail_size = 0
+        self._tail.append(chunk)
+        self._tail_size += len(chunk)
+        if len(self._tail) > _MOST_PIECES:
+            self._tail = deque([b"".join(self._tail)])
+        while self._tail_size - len(self._tail[0]) >= self._tail_limit > 0:
+            self._tail_size -= len(self._tail.popleft())
+
+    def _log(self, chunk: bytes) -> None:
+        if self._on_line is None:
+            return
+        if not self._afford(len(chunk)):
+            self._cut += len(chunk) + len(self._partial)
+            self._partial = b""
+            return
+        self._tell_cut()
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        for line in lines:
+            self._say(line)
+        if len(self._partial) >= LONGEST_LINE:
+            rest, self._partial = self._partial, b""
+            self._say(rest)
+
+    def _say(self, line: bytes) -> None:
+        if self._on_line is not None:
+            for start in range(0, len(line) or 1, LONGEST_LINE):
+                self._on_line(line[start : start + LONGEST_LINE].decode("utf-8", "replace").rstrip("\r"))
+
+    def _tell_cut(self) -> None:
+        if self._cut:
+            cut, self._cut = self._cut, 0
+            self._on_cut(cut)
+
+    def _afford(self, size: int) -> bool:
+        """A token bucket of one second's worth: a burst of ``rate`` bytes, then ``rate`` bytes a second."""
+        if not self._rate:
+            return True
+        now = self._now()
+        self._allowance = min(float(self._rate), self._allowance + (now - self._refilled) * self._rate)
+        self._refilled = now
+        if size > self._allowance:
+            return False
+        self._allowance -= size
+        return True
