@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 from sqsjkr import plugins
+from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.config import Config
 from sqsjkr.errors import ConfigError
 from sqsjkr.events import Event, emit
@@ -40,6 +41,7 @@ class House:
         self._config = config
         self._stack = stack
         self._parts: list[_Part] = []  # in the order in which they are opened
+        self._stores: dict[str, Store] = {}
         self._tables: dict[str, tuple[Table, Session]] = {}
         self.queue = self._make_queue()
         self.locker = locker or self._make_locker(config.locker)
@@ -72,9 +74,8 @@ class House:
         config = self._config
         if config.local:
             from sqsjkr.backends.sqlite.queue import SQLiteQueue
-            from sqsjkr.backends.sqlite.store import Store
 
-            queue: Queue = SQLiteQueue(Store(config.local))
+            queue: Queue = SQLiteQueue(self._store(config.local))
         else:
             from sqsjkr.backends.aws import AWS
             from sqsjkr.backends.sqs import SQSQueue
@@ -108,13 +109,16 @@ class House:
         return self._tables[name]
 
     def _sqlite_table(self, name: str) -> Table:
-        from sqsjkr.backends.sqlite.store import Store
         from sqsjkr.backends.sqlite.table import SQLiteTable
 
         directory = name.removeprefix("sqlite").removeprefix(":") or self._config.local
         if not directory:
             raise ConfigError(f'[kicker] locker or throttler = "{name}": expected "sqlite:/directory", or --local')
-        return SQLiteTable(Store(directory))
+        return SQLiteTable(self._store(directory))
+
+    def _store(self, directory: str) -> Store:
+        """One connection for queue and table together: two would wait for each other's transactions."""
+        return self._stores.setdefault(directory, Store(directory))
 
     def _dynamodb_table(self) -> Table:
         from sqsjkr.backends.aws import AWS

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import NoReturn, TypeAlias
 
 from sqsjkr import durations
@@ -16,14 +14,13 @@ from sqsjkr.errors import InvalidJob
 _Pairs: TypeAlias = tuple[tuple[str, object], ...]
 """A JSON object as its pairs in order: a dict would hide the duplicates, which have a meaning. Arrays are lists."""
 
-FACTS_LIMIT = 100 * 1024
-"""Bytes: ``trigger_facts`` stays below, because Linux takes no environment string above 128 KiB."""
+LONGEST_LOCK_ID = 2048
+"""Bytes: the most that a key in DynamoDB may have (AWS: Constraints in Amazon DynamoDB)."""
 
 _TEXTS = {"command": "", "event_id": "", "lock_id": ""}
 _FLAGS = {"abort_if_locked": False, "disable_life_time_trigger": False}
 _MOST_WRAPPINGS = 6  # the deepest that makes sense: text > SNS > text > EventBridge > text, and one to spare
 _SHOWN = 60
-_ID_ROOM = 8 * 1024
 _EXPECTED = 'expected a JSON object such as {"command": "true"}'
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -97,53 +94,6 @@ def encode(
     }
     body = _whole_text(json.dumps({name: value for name, value in fields.items() if value}, ensure_ascii=False))
     return body.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
-
-
-def trigger_text(job: Job, sent_at: float) -> str:
-    """What the life_time trigger reads on its stdin: the Go original's text, byte for byte (go-semantics section 6).
-
-    ``sent_at`` is epoch seconds; the text shows it to the millisecond in this host's time zone.
-    """
-    local = datetime.fromtimestamp(round(sent_at, 3), UTC).astimezone()
-    fraction = f".{local:%f}".rstrip("0").rstrip(".")
-    sent = f"{local:%Y-%m-%d %H:%M:%S}{fraction} {local:%z %Z}"
-    return (
-        f"job_id:{job.id}, event_id:{job.event_id}, command:{job.command}, "
-        f"life_time:{durations.format(job.life_time)}, sent_timestamp:{sent}"
-    )
-
-
-def trigger_facts(job: Job, sent_at: float) -> str:
-    """The facts of ``trigger_text`` as a JSON object in ASCII, always shorter than ``FACTS_LIMIT``.
-
-    ``life_time`` is in seconds, ``sent_timestamp`` is RFC 3339 in UTC. What is too long is cut, and
-    ``command_truncated`` (or ``event_id_truncated``, ``job_id_truncated``) is true then.
-    """
-    facts: dict[str, object] = {
-        "job_id": job.id,
-        "event_id": job.event_id,
-        "command": job.command,
-        "life_time": int(job.life_time) if job.life_time.is_integer() else job.life_time,
-        "sent_timestamp": datetime.fromtimestamp(round(sent_at, 3), UTC).isoformat(timespec="milliseconds"),
-    }
-    text = json.dumps(facts)
-    if len(text) < FACTS_LIMIT:
-        return text
-    _cut(facts, "job_id", _ID_ROOM)
-    _cut(facts, "event_id", _ID_ROOM)
-    around = len(json.dumps(facts | {"command": "", "command_truncated": True}))
-    _cut(facts, "command", FACTS_LIMIT - 1 - around)
-    return json.dumps(facts)
-
-
-def _cut(facts: dict[str, object], name: str, room: int) -> None:
-    """Leave as much of a text as fits into ``room`` bytes of JSON (quotes not counted)."""
-    text = str(facts[name])
-    start = text[:room]
-    fitting = bisect.bisect_right(range(1, len(start) + 1), room, key=lambda n: len(json.dumps(start[:n])) - 2)
-    if fitting < len(text):
-        facts[name] = start[:fitting]
-        facts[f"{name}_truncated"] = True
 
 
 def _constant(name: str) -> NoReturn:
@@ -222,6 +172,8 @@ def _job(pairs: _Pairs, message_id: str) -> Job:
             life_time = _seconds(value)
     if not texts["command"]:
         raise InvalidJob("command: missing or empty, expected the shell command to run")
+    if len(texts["lock_id"].encode()) > LONGEST_LOCK_ID:
+        raise InvalidJob(f"lock_id = {_shown(texts['lock_id'])}: too long, expected at most {LONGEST_LOCK_ID} bytes")
     return Job(
         id=message_id,
         command=texts["command"],

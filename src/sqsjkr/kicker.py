@@ -7,13 +7,13 @@ import contextlib
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqsjkr import clock
+from sqsjkr import clock, trigger
 from sqsjkr.errors import BackendUnavailable, InvalidJob
 from sqsjkr.events import LEVELS, LOGGER, Event, Level, emit
 from sqsjkr.gate import PAUSE, Gate, Permit
-from sqsjkr.job import Job, decode, trigger_facts, trigger_text
+from sqsjkr.job import Job, decode
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Settlement
 from sqsjkr.output import Output
@@ -84,9 +84,11 @@ class Kicker:
             ending = Ending(Outcome.INVALID, str(reason))
         finally:
             release()
+        if permit and permit.deleted:
+            ending = _without_return(ending)
         self._tell(message, permit, ending)
         if permit:
-            await self._gate.leave(permit, self._persist, over=ending.is_final or permit.deleted)
+            await self._gate.leave(permit, self._persist, over=ending.is_final)
         if not (permit and ending.outcome.settlement is Settlement.KEEP and self._gate.wait(permit, ending)):
             await self._persist(lambda: self._queue.settle(message, _settled(ending)))
         self._stats.count(ending.outcome)
@@ -159,8 +161,8 @@ class Kicker:
     async def _trigger(self, permit: Permit, refusal: Ending) -> Ending:
         """Tell the trigger of the expired job: the original's text on its stdin, the facts as JSON in a variable."""
         job, sent_at = permit.job, permit.message.sent_at
-        variables = _variables(permit) | {b"SQSJKR_EXPIRED": trigger_facts(job, sent_at).encode()}
-        ending = await self._run(permit, self._rules.trigger, variables, trigger_text(job, sent_at).encode())
+        variables = {b"SQSJKR_EXPIRED": trigger.facts(job, sent_at).encode(), MARK.encode(): permit.owner.encode()}
+        ending = await self._run(permit, self._rules.trigger, variables, trigger.text(job, sent_at).encode())
         if ending.outcome in {Outcome.INTERRUPTED, Outcome.STARVED}:
             return ending  # it is told again
         ran = "was run" if ending.outcome is Outcome.SUCCEEDED else "failed:"
@@ -197,7 +199,7 @@ class Kicker:
         refusal = permit.refusal
         if refusal and refusal.outcome is Outcome.UNANSWERED:
             self.pause_until = clock.now() + self.trouble.failed(refusal.detail)
-        elif permit.claimed or permit.locked:
+        elif permit.claimed or permit.locked or (refusal and refusal.outcome in {Outcome.BUSY, Outcome.DUPLICATE}):
             self.trouble.over()
 
     def _has_trigger(self, job: Job) -> bool:
@@ -245,6 +247,12 @@ def _settled(ending: Ending) -> Ending:
     if ending.outcome.settlement is Settlement.KEEP:
         return Ending(Outcome.CROWDED, ending.detail, ending.delay)
     return ending
+
+
+def _without_return(ending: Ending) -> Ending:
+    """``ack = "start"``: the message is deleted, so a job that did not end by itself is lost; it counts as such."""
+    lost = {Outcome.INTERRUPTED: Outcome.ERRORED, Outcome.STARVED: Outcome.UNSTARTABLE}
+    return replace(ending, outcome=lost.get(ending.outcome, ending.outcome))
 
 
 def _variables(permit: Permit) -> dict[bytes, bytes]:

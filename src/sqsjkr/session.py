@@ -100,8 +100,8 @@ class Session:
     async def is_dead(self, session_id: str) -> bool:
         """Has this session shown one and the same beat for a whole lease, seen from here?
 
-        Raises ``BackendUnavailable``. Ask only after reading the row that names the session: a session that lapsed beats before it takes anything new,
-        so a beat read after the row is never older than the row.
+        Raises ``BackendUnavailable``. Ask only after reading the row that names the session: a session that lapsed
+        beats before it takes anything new, so a beat read after the row is never older than the row.
         """
         if self.is_mine(session_id):
             return False

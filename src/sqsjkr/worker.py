@@ -130,8 +130,7 @@ class Worker:
             room = self._room_for()
             if not room:
                 self._changed.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), 1.0)
+                await self._changed.wait()  # a job has ended, or a tick has passed
                 continue
             try:
                 wait = 1.0 if self._until_empty else LONG_POLL
@@ -147,7 +146,7 @@ class Worker:
                 return
 
     def _room_for(self) -> int:
-        """How many messages to ask for now. While there is something to start, only a whole batch is worth a request."""
+        """How many messages to ask for now. While there is something to start, only a batch is worth a request."""
         self._note_health()
         room = self._free + self._prefetch() - len(self._ready)
         if self._pause or room <= 0:
@@ -221,6 +220,7 @@ class Worker:
                 if self._free > 0 and not self._pause:
                     self._room.tick()
                 await self._give_back_what_waits(now)
+            self._changed.set()
             await asyncio.sleep(TICK)
 
     async def _give_back_what_waits(self, now: float) -> None:

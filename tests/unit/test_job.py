@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sqsjkr import durations
+from sqsjkr import durations, trigger
 from sqsjkr.errors import InvalidJob
-from sqsjkr.job import FACTS_LIMIT, Job, decode, encode, trigger_facts, trigger_text
+from sqsjkr.job import Job, decode, encode
+from sqsjkr.trigger import FACTS_LIMIT
 
 SCHEMA = jsonschema.Draft202012Validator(
     json.loads(resources.files("sqsjkr").joinpath("job.schema.json").read_text(encoding="utf-8"))
@@ -502,14 +503,14 @@ def test_the_trigger_gets_the_text_of_the_go_original(
 ) -> None:
     in_zone(zone)
     job = a_job(event_id="e-1", command="echo a, b", life_time=60.0)
-    assert trigger_text(job, sent_at) == (
+    assert trigger.text(job, sent_at) == (
         f"job_id:m-1, event_id:e-1, command:echo a, b, life_time:1m0s, sent_timestamp:{sent}"
     )
 
 
 def test_the_trigger_gets_the_same_facts_as_json() -> None:
     job = a_job(event_id="e-1", command='echo "あ", b', life_time=60.0)
-    assert json.loads(trigger_facts(job, 1795273504.459)) == {
+    assert json.loads(trigger.facts(job, 1795273504.459)) == {
         "job_id": "m-1",
         "event_id": "e-1",
         "command": 'echo "あ", b',
@@ -522,7 +523,7 @@ def test_the_trigger_gets_the_same_facts_as_json() -> None:
 @pytest.mark.parametrize("length", [8_500, 17_000, 60_000, 102_000, 102_400, 1_000_000])
 def test_the_facts_fit_into_an_environment_string(character: str, length: int) -> None:
     job = a_job(command=character * length, life_time=1.5)
-    text = trigger_facts(job, 1795273504.459)
+    text = trigger.facts(job, 1795273504.459)
     facts = json.loads(text)
     assert len(text.encode()) < FACTS_LIMIT
     assert job.command.startswith(facts["command"])
@@ -532,7 +533,7 @@ def test_the_facts_fit_into_an_environment_string(character: str, length: int) -
 
 
 def test_the_facts_fit_when_every_text_is_huge() -> None:
-    text = trigger_facts(a_job(id="i" * 200_000, event_id="😀" * 200_000, command="c" * 200_000), 0.0)
+    text = trigger.facts(a_job(id="i" * 200_000, event_id="😀" * 200_000, command="c" * 200_000), 0.0)
     facts = json.loads(text)
     assert len(text) < FACTS_LIMIT
     assert facts["command_truncated"]
@@ -541,7 +542,7 @@ def test_the_facts_fit_when_every_text_is_huge() -> None:
 
 
 def test_only_the_text_that_is_too_long_is_cut() -> None:
-    facts = json.loads(trigger_facts(a_job(event_id="e" * 200_000), 0.0))
+    facts = json.loads(trigger.facts(a_job(event_id="e" * 200_000), 0.0))
     assert facts["command"] == "true"
     assert "command_truncated" not in facts
     assert facts["event_id_truncated"]
@@ -549,3 +550,9 @@ def test_only_the_text_that_is_too_long_is_cut() -> None:
 
 def test_the_schema_lies_beside_the_code_that_reads_jobs() -> None:
     assert Path(decode.__code__.co_filename).with_name("job.schema.json").is_file()
+
+
+def test_a_lock_id_that_no_table_can_hold_is_refused_and_named() -> None:
+    with pytest.raises(InvalidJob, match=r'^lock_id = "l+\.\.\.": too long, expected at most 2048 bytes$'):
+        decode(json.dumps({"command": "true", "lock_id": "l" * 2049}), "m")
+    assert decode(json.dumps({"command": "true", "lock_id": "l" * 2048}), "m").lock_id == "l" * 2048

@@ -68,7 +68,8 @@ class Account:
     then to AWS_DEFAULT_REGION and the profile.
 
     Keys that expire are renewed from botocore's advisory window on (15 minutes before), while requests go on with the
-    old ones; only in the last minute does a request wait, and not for long. A source that hangs holds up neither the loop nor a stop.
+    old ones; only in the last minute does a request wait, and not for long. A source that hangs holds up neither the
+    loop nor a stop.
     """
 
     def __init__(self, *, profile: str = "", region: str = "") -> None:

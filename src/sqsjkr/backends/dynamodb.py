@@ -25,6 +25,9 @@ LOCK_ROW_KEPT = 366 * 86_400
 WORKER_ROW_KEPT = 86_400
 """Seconds after its last beat that a worker's row is kept."""
 
+LONGEST_EVENT_ID = 1024
+"""Characters of an event id that are kept in a lock's row: an item may have 400 KB, a message more."""
+
 _TAKE_LOCK = "SET EventId = :event, #owner = :me REMOVE Expired, Released ADD Fence :one"
 _LOCK_IS_FREE = (
     "(attribute_not_exists(EventId) AND (attribute_not_exists(Released) OR Released <> :me)) OR #owner = :me"
@@ -51,7 +54,7 @@ class DynamoDBTable(Table):
 
     async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
         """One conditional UpdateItem; ``EventId`` is set, or a Go daemon would see a free lock."""
-        values = {":event": _s(event_id), ":me": _s(owner), ":one": {"N": "1"}}
+        values = {":event": _s(event_id[:LONGEST_EVENT_ID]), ":me": _s(owner), ":one": {"N": "1"}}
         if over is not None:
             values[":over"] = _s(over)
         answer = await self._update(

@@ -1,7 +1,7 @@
 """Signature Version 4 for the one kind of request this daemon makes: a JSON document, posted to one service.
 
 Source of the rules: "Create a signed AWS API request" (IAM User Guide). botocore signs the same request with the
-same bytes, five times as slowly: it derives the key anew each time and must be ready for every service there is.
+same bytes, ten times as slowly: it derives the key anew each time and must be ready for every service there is.
 """
 
 from __future__ import annotations
