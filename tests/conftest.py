@@ -1,0 +1,112 @@
+"""The fixtures any test may ask for: servers started once a run, a fleet of its own, daemons that end with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+import daemon as daemons
+import servers
+from faults.proxy import Proxy
+from fleet import Fleet
+
+
+@pytest.fixture(scope="session")
+def aws_url() -> Iterator[str]:
+    """One server for SQS and DynamoDB, the same for the whole run."""
+    with servers.ministack() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local_url() -> Iterator[str]:
+    """Amazon's own DynamoDB engine, the same for the whole run. Skips without Java and npm; CI must have them."""
+    missing = [tool for tool in ("java", "npm") if shutil.which(tool) is None]
+    if missing:
+        excuse = f"DynamoDB Local needs {' and '.join(missing)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(excuse)
+        pytest.skip(excuse)
+    with servers.dynamodb_local() as url:
+        yield url
+
+
+# Not session-scoped: in random order a parametrized session fixture starts its server anew at each change.
+@pytest.fixture(params=["aws_url", pytest.param("dynamodb_local_url", marks=pytest.mark.dynamodb_local)])
+def dynamodb_url(request: pytest.FixtureRequest) -> str:
+    """A DynamoDB server: the test runs once on each kind."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def aws_env(aws_url: str) -> dict[str, str]:
+    """The environment for a daemon: the server, keys that open nothing, none of the developer's own settings."""
+    return servers.clean_environment() | {
+        "AWS_ENDPOINT_URL": aws_url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+@pytest.fixture
+def make_fleet(aws_url: str) -> Iterator[Callable[..., Fleet]]:
+    """Makes fleets: `make_fleet(FifoQueue="true")`, `make_fleet(dynamodb_url=...)`. They are removed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*, sqs_url: str = aws_url, dynamodb_url: str = aws_url, **queue_attributes: str) -> Fleet:
+            fleet = Fleet(sqs_url, dynamodb_url, **queue_attributes)
+            stack.callback(fleet.remove)
+            return fleet
+
+        yield make
+
+
+@pytest.fixture
+def fleet(make_fleet: Callable[..., Fleet]) -> Fleet:
+    """A queue, its dead-letter queue and a table that only this test uses."""
+    return make_fleet()
+
+
+@pytest.fixture
+def proxy(aws_url: str) -> Iterator[Proxy]:
+    """A fault proxy before the server of the run; set SQSJKR_FAULT_SEED to see other faults."""
+    with Proxy(aws_url, seed=int(os.environ.get("SQSJKR_FAULT_SEED", "1"))) as running:
+        yield running
+
+
+@pytest.fixture
+def daemon(aws_env: Mapping[str, str]) -> Iterator[Callable[..., daemons.Daemon]]:
+    """Starts daemons, `daemon("--lock-table", fleet.table, config=fleet.config())`; `env` goes on top of `aws_env`.
+
+    They are killed after the test, with all that they started; what they said is shown if it failed.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, env: Mapping[str, str] | None = None, **more: Any) -> daemons.Daemon:
+            begun = stack.enter_context(daemons.Daemon(*arguments, env={**aws_env, **(env or {})}, **more))
+            stack.callback(lambda: sys.stderr.write(f"--- daemon {begun.pid} said:\n{begun.stderr}\n"))
+            return begun
+
+        yield start
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fails a test after which processes are left that were not there before; they are killed then."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = daemons.ours()
+    yield
+    left = daemons.left_behind(before)
+    assert not left, f"the test left processes behind: {left}"

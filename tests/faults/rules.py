@@ -1,0 +1,221 @@
+"""The faults that the proxy knows: what each is, which requests it meets, and the answers AWS would give."""
+
+from __future__ import annotations
+
+import enum
+import json
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+_SERVICES = {"AmazonSQS": "sqs", "DynamoDB_20120810": "dynamodb"}
+_CAP = "Reason: Total VisibilityTimeout for the message is beyond the limit [43200 seconds]"
+
+
+class Fault(enum.StrEnum):
+    """What can happen to one request. Words in backticks are the rule's."""
+
+    ERROR = "error"  # a 500 answer; the server is not asked
+    THROTTLE = "throttle"  # the service's own "slow down" answer; the server is not asked
+    RESET_BEFORE = "reset-before"  # the connection is reset; the server is not asked
+    RESET_AFTER = "reset-after"  # the server has acted, its answer is lost: the connection is reset
+    DELAY = "delay"  # the server is asked `seconds` later
+    LATE = "late"  # the server is asked at once, its answer comes `seconds` later
+    STRAY = (
+        "stray"  # the connection is reset, and the server gets the request `seconds` later: its packet was under way
+    )
+    HANG = "hang"  # the request waits until the rule is released or its client gives up, then goes on
+    DUPLICATE = "duplicate"  # the server gets the request twice; the first answer counts (only where SQS may do so)
+    REDELIVER = "redeliver"  # what a ReceiveMessage returned, a later one returns again, after `seconds` at the soonest
+    SHORT = "short"  # a ReceiveMessage that finds `messages` at most, whatever there is; 0: none, at once
+    CAP = "cap"  # hidden for 12 hours: ChangeMessageVisibility fails, in a batch for the entries that hold `text`
+    CLOCK = "clock"  # AWS's clock is `seconds` ahead: Date says so, and what was signed 5 minutes off is refused
+
+
+#: Where SQS may do a thing twice. A DynamoDB write done twice is a client that asked again: see RESET_AFTER.
+DUPLICABLE = frozenset(
+    name + batch for name in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility") for batch in ("", "Batch")
+)
+ONLY = {
+    Fault.DUPLICATE: DUPLICABLE,
+    Fault.REDELIVER: frozenset({"ReceiveMessage"}),
+    Fault.SHORT: frozenset({"ReceiveMessage"}),
+    Fault.CAP: frozenset({"ChangeMessageVisibility", "ChangeMessageVisibilityBatch"}),
+}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Rule:
+    """One fault and the requests it meets: those of the worker, service and operation that hold the text; "" is any."""
+
+    fault: Fault
+    service: str = ""
+    operation: str = ""
+    worker: str = ""
+    text: str = ""
+    probability: float = 1.0
+    limit: int | None = None  #: how often at most
+    seconds: float = 0.0
+    messages: int = 0
+    hits: int = 0  #: how often so far
+    chance: random.Random = field(default_factory=random.Random)
+    released: bool = False
+
+    def fires(self, call: Call) -> bool:
+        """Whether the request gets this fault; counts it if so."""
+        fits = self.worker in ("", call.worker) and self.service in ("", call.service)
+        fits = fits and self.operation in ("", call.operation) and self.text in json.dumps(call.payload)
+        if not fits or self.released or call.operation not in ONLY.get(self.fault, {call.operation}):
+            return False
+        if self.fault is Fault.CAP and not self.capped(call):
+            return False
+        if self.hits == self.limit or self.chance.random() >= self.probability:
+            return False
+        self.hits += 1
+        return True
+
+    def capped(self, call: Call) -> list[dict[str, Any]]:
+        """The entries that the 12-hour cap refuses; a single call is a batch of one. Zero seconds always go through."""
+        entries = call.payload.get("Entries", [call.payload])
+        return [entry for entry in entries if entry.get("VisibilityTimeout") and self.text in json.dumps(entry)]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Call:
+    """One request as the proxy saw it."""
+
+    time: float  #: `time.monotonic()` when it had been read
+    worker: str
+    service: str
+    operation: str
+    payload: dict[str, Any]
+    fault: str = ""  #: "" for none, a Fault, or "cut"
+    status: int | None = None  #: of the answer; None as long as there is none, and for ever if it was lost
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue; the rest of its URL differs from worker to worker."""
+        return str(self.payload.get("QueueUrl", "")).rpartition("/")[2]
+
+
+def read(worker: str, target: str, body: bytes) -> Call:
+    """A request that has just arrived, from its X-Amz-Target and its body."""
+    prefix, _, operation = target.partition(".")
+    payload = json.loads(body) if body else {}
+    service = _SERVICES.get(prefix, prefix)
+    return Call(time=time.monotonic(), worker=worker, service=service, operation=operation, payload=payload)
+
+
+@dataclass(slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer, the server's or ours."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes
+
+    def decoded(self) -> dict[str, Any]:
+        """The body as JSON; {} where it is none."""
+        try:
+            return dict(json.loads(self.body))
+        except ValueError:
+            return {}
+
+
+def good(payload: Mapping[str, Any]) -> Answer:
+    """A 200 answer."""
+    headers = {"Content-Type": "application/x-amz-json-1.0"}
+    return Answer(status=200, headers=headers, body=json.dumps(payload).encode())
+
+
+def failure(status: int, code: str, message: str, *, namespace: str = "com.amazon.coral.service") -> Answer:
+    """An error as both services word it; the header is what SQS adds for clients of its old protocol."""
+    body = json.dumps({"__type": f"{namespace}#{code}", "message": message}).encode()
+    blame = "Sender" if status < 500 else "Receiver"
+    headers = {"Content-Type": "application/x-amz-json-1.0", "x-amzn-query-error": f"{code};{blame}"}
+    return Answer(status=status, headers=headers, body=body)
+
+
+def instead(rule: Rule, call: Call, signed: str) -> Answer | None:
+    """The answer to a request that never reaches the server under this rule; None: it does.
+
+    The codes are those under "Errors" in each operation's page of the SQS and DynamoDB API references. `signed` is the
+    request's X-Amz-Date.
+    """
+    if rule.fault is Fault.ERROR:
+        code = "InternalFailure" if call.service == "sqs" else "InternalServerError"
+        return failure(500, code, "The request processing has failed because of an internal error.")
+    if rule.fault is Fault.THROTTLE:
+        return _slow_down(call.service, rule.chance)
+    if rule.fault is Fault.SHORT and rule.messages == 0:
+        return good({})
+    if rule.fault is Fault.CAP and call.operation == "ChangeMessageVisibility":
+        return failure(400, "InvalidParameterValue", _beyond(call.payload))
+    if rule.fault is Fault.CLOCK:
+        return _wrong_time(rule.seconds, signed)
+    return None
+
+
+def reduced(rule: Rule, call: Call) -> dict[str, Any] | None:
+    """The payload that the server gets in place of the client's; None: the client's own."""
+    if rule.fault is Fault.SHORT:
+        most = min(rule.messages, call.payload.get("MaxNumberOfMessages", 1))
+        return call.payload | {"MaxNumberOfMessages": most}
+    if rule.fault is Fault.CAP:
+        refused = rule.capped(call)
+        return call.payload | {"Entries": [entry for entry in call.payload["Entries"] if entry not in refused]}
+    return None
+
+
+def with_refusals(rule: Rule, call: Call, answer: Answer) -> Answer:
+    """A batch's answer, with the entries failed that the 12-hour cap refuses."""
+    told = answer.decoded()  # an error without "Successful" if no entry was left: the server got an empty batch
+    code = {"Code": "InvalidParameterValue", "SenderFault": True}
+    failed = [{"Id": entry["Id"], "Message": _beyond(entry)} | code for entry in rule.capped(call)]
+    return good({"Successful": told.get("Successful", []), "Failed": told.get("Failed", []) + failed})
+
+
+def with_date(answer: Answer, ahead: float) -> Answer:
+    """The answer of a server whose clock is that many seconds ahead."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
+    headers = {name: value for name, value in answer.headers.items() if name.lower() != "date"} | {"Date": date}
+    return Answer(status=answer.status, headers=headers, body=answer.body)
+
+
+def received_again(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its receive count one higher, where it was asked for."""
+    attributes = dict(message.get("Attributes", {}))
+    if "ApproximateReceiveCount" in attributes:
+        attributes["ApproximateReceiveCount"] = str(int(attributes["ApproximateReceiveCount"]) + 1)
+    return message | ({"Attributes": attributes} if attributes else {})
+
+
+def _beyond(entry: Mapping[str, Any]) -> str:
+    return f"Value {entry['VisibilityTimeout']} for parameter VisibilityTimeout is invalid. {_CAP}"
+
+
+def _slow_down(service: str, chance: random.Random) -> Answer:
+    if service == "sqs":
+        return failure(400, "RequestThrottled", "Rate exceeded", namespace="com.amazonaws.sqs")
+    code, namespace = chance.choice(
+        [
+            ("ProvisionedThroughputExceededException", "com.amazonaws.dynamodb.v20120810"),
+            ("ThrottlingException", "com.amazon.coral.availability"),
+        ]
+    )
+    return failure(400, code, "Rate exceeded", namespace=namespace)
+
+
+def _wrong_time(ahead: float, signed: str) -> Answer | None:
+    """The refusal of a request signed more than 5 minutes off AWS's time; None if it was signed well, or not at all."""
+    if not signed:
+        return None
+    off = datetime.strptime(signed, "%Y%m%dT%H%M%S%z") - datetime.now(UTC) - timedelta(seconds=ahead)
+    if abs(off) <= timedelta(minutes=5):
+        return None
+    what = "Signature expired" if off < timedelta(0) else "Signature not yet current"
+    return failure(400, "InvalidSignatureException", f"{what}: {signed} is {abs(off).total_seconds():.0f} s off")
