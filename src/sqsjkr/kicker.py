@@ -69,8 +69,10 @@ class Kicker:
         self.pause_until = 0.0
         """While there is trouble: when it is worth trying again, on ``clock.now``."""
 
-    async def kick(self, message: Message, release: Callable[[], None]) -> Ending:
-        """Carry one message from delivery to settlement; how it ended. ``release`` is called once its slot is free.
+    async def kick(self, message: Message, free_slot: Callable[[], None], gone: Callable[[], None]) -> Ending:
+        """Carry one message from delivery to settlement; how it ended.
+
+        ``free_slot`` is called once its slot is free, ``gone`` if the message leaves the queue before its job ends.
 
         Whatever stops this before the message is settled, the message is delivered again.
         """
@@ -79,11 +81,11 @@ class Kicker:
             job = decode(message.body, message.id)
             permit = await self._gate.admit(job, message, trigger=self._has_trigger(job))
             self._watch_table(permit)
-            ending = await self._attempt(permit)
+            ending = await self._attempt(permit, gone)
         except InvalidJob as reason:
             ending = Ending(Outcome.INVALID, str(reason))
         finally:
-            release()
+            free_slot()
         if permit and permit.deleted:
             ending = _without_return(ending)
         self._tell(message, permit, ending)
@@ -122,14 +124,16 @@ class Kicker:
                 running.command.interrupt("lease lost", kill_after=min(FENCE_PATIENCE, self._rules.kill_after))
         return soonest
 
-    async def _attempt(self, permit: Permit) -> Ending:
+    async def _attempt(self, permit: Permit, gone: Callable[[], None]) -> Ending:
         """Run the job, or the trigger of an expired one, or neither."""
         refusal = permit.refusal
         if self._closing and (refusal is None or permit.claimed):
             return Ending(Outcome.INTERRUPTED, self._closing)
         if refusal is None:
-            if self._rules.delete_first and (trouble := await self._delete_first(permit)):
-                return trouble
+            if self._rules.delete_first:
+                if trouble := await self._delete_first(permit):
+                    return trouble
+                gone()
             return await self._run(permit, permit.job.command, _variables(permit))
         if refusal.outcome is Outcome.EXPIRED and permit.claimed:
             return await self._trigger(permit, refusal)

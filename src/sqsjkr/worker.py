@@ -186,7 +186,7 @@ class Worker:
 
     async def _kick(self, message: Message) -> None:
         try:
-            ending = await self._kicker.kick(message, self._release)
+            ending = await self._kicker.kick(message, self._release, lambda: self._let_follow(message))
         except Exception as bug:  # noqa: BLE001 - one message's bug must not stop the others; the message comes back
             emit(Event.LOG, "error", f"{message.id} met a bug in sqsjkr, please report it: {bug!r}")
             await self._queue.give_back([message])
@@ -195,14 +195,17 @@ class Worker:
         if ending.outcome.settlement is Settlement.KEEP and self._room.knows(message):
             return
         if ending.is_final:
-            follower = self._order.settled(message)
-            if follower is not None:
-                self._ready.append((clock.now(), follower))
-                self._dispatch()
+            self._let_follow(message)
         else:
             await self._queue.give_back(self._order.returned(message))
         self._room.settled(message)
         self._changed.set()
+
+    def _let_follow(self, message: Message) -> None:
+        follower = self._order.settled(message)
+        if follower is not None:
+            self._ready.append((clock.now(), follower))
+            self._dispatch()
 
     def _release(self) -> None:
         self._free += 1
