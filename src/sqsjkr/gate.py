@@ -23,6 +23,8 @@ Persist = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 """Sends a verb again until it is answered."""
 PAUSE = 30.0
 """Seconds a message is hidden for when nothing can be done with it here and now."""
+LONG_PAUSE = 120.0
+"""The same for the copy of a job that a live worker runs: each delivery counts towards the dead-letter queue."""
 SHORT_PAUSE = 5.0
 """The same when the table did not answer: it may answer soon."""
 
@@ -67,16 +69,22 @@ class Gate:
         self._prefix = os.urandom(8).hex()
         self._attempts = itertools.count(1)
 
-    async def admit(self, job: Job, message: Message, *, trigger: bool) -> Permit:
-        """Ask the three questions in order. ``trigger``: an expired job's trigger runs once, so it is claimed too."""
+    async def admit(self, job: Job, message: Message) -> Permit:
+        """Ask the three questions in order.
+
+        What is refused for good is claimed too: this may be the copy of a message whose job runs elsewhere at this
+        moment, and whoever deletes it would lose the job if that worker died.
+        """
         permit = Permit(job, message, f"{self._prefix}{next(self._attempts):08x}")
         try:
             age = message.age_at(self._now())
             if job.expired(age):
                 over = f"{durations.format(round(age, 3))} old, life_time {durations.format(job.life_time)}"
-                permit.refusal = (await self._claim(permit) if trigger else None) or Ending(Outcome.EXPIRED, over)
+                permit.refusal = await self._claim(permit) or Ending(Outcome.EXPIRED, over)
             else:
-                permit.refusal = await self._lock(permit) or await self._claim(permit)
+                taken = await self._lock(permit)
+                waits = taken is not None and taken.outcome is Outcome.LOCKED
+                permit.refusal = taken if waits else await self._claim(permit) or taken
         except BackendUnavailable as trouble:
             permit.refusal = Ending(Outcome.UNANSWERED, str(trouble), SHORT_PAUSE)
         return permit
@@ -145,7 +153,7 @@ class Gate:
         permit.claimed = False
         if claim is Claim.DONE:
             return Ending(Outcome.DUPLICATE, "its job has been run already")
-        return Ending(Outcome.BUSY, "another worker runs it", PAUSE)
+        return Ending(Outcome.BUSY, "another worker runs it", LONG_PAUSE)
 
     async def _unlock(self, permit: Permit, persist: Persist) -> None:
         lock_id = permit.job.lock_id

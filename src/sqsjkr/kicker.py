@@ -79,7 +79,7 @@ class Kicker:
         permit = None
         try:
             job = decode(message.body, message.id)
-            permit = await self._gate.admit(job, message, trigger=self._has_trigger(job))
+            permit = await self._gate.admit(job, message)
             self._watch_table(permit)
             ending = await self._attempt(permit, gone)
         except InvalidJob as reason:
@@ -135,7 +135,7 @@ class Kicker:
                     return trouble
                 gone()
             return await self._run(permit, permit.job.command, _variables(permit))
-        if refusal.outcome is Outcome.EXPIRED and permit.claimed:
+        if refusal.outcome is Outcome.EXPIRED and self._has_trigger(permit.job):
             return await self._trigger(permit, refusal)
         return refusal
 
