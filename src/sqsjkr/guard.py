@@ -26,7 +26,8 @@ GUARD_IS_DEAD = signal.SIGUSR2
 EXIT_WORKER_DIED = 3
 """The guard's exit code when the worker died or hung and its jobs had to be ended."""
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
-_FORWARDED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}
+_STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+_FORWARDED = {*_STOPS, signal.SIGUSR1}
 _WATCHED = {*_FORWARDED, signal.SIGCHLD}
 _PATIENCE = 5.0
 
@@ -37,6 +38,8 @@ def guarded(work: Callable[[Page], int]) -> int:
     Call it early: what is imported here is memory that the guard keeps. Must be called in the main thread.
     """
     page = Page()
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited from our parent: then nobody could be waited for
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _prctl(_SET_CHILD_SUBREAPER, 1)
     before = set(processes.descendants(os.getpid(), processes.living())) if processes.HAS_PROC else set()
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -47,6 +50,8 @@ def guarded(work: Callable[[Page], int]) -> int:
     try:
         return _Watch(worker, page, before).until_it_ends()
     finally:
+        while signal.sigtimedwait(_WATCHED, 0) is not None:  # it came too late: there is nothing left to stop
+            pass
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
@@ -59,10 +64,12 @@ def _be_the_worker(guard: int, mask: set[int | signal.Signals], page: Page, work
         _prctl(_SET_PDEATHSIG, GUARD_IS_DEAD)
         if os.getppid() != guard:  # it died before we asked to be told
             os._exit(EXIT_WORKER_DIED)
+        for number in _STOPS:  # until the worker has handlers of its own it has nothing to end
+            signal.signal(number, lambda *_: os._exit(0))
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = work(page)
     except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:  # noqa: BLE001 - the last place that can tell
         sys.excepthook(*sys.exc_info())
     finally:
@@ -80,6 +87,7 @@ class _Watch:
         self._page = page
         self._before = before
         self._status: int | None = None
+        self._killed: set[int] = set()
         self._born = clock.now()
 
     def until_it_ends(self) -> int:
@@ -93,12 +101,11 @@ class _Watch:
                 processes.send([self._worker], signal.SIGKILL)
                 self._end_jobs()
         code = os.waitstatus_to_exitcode(self._status)
-        left = self._end_jobs()
-        if code >= 0 and not left:
+        self._end_jobs()
+        if code >= 0 and not self._killed:
             return code
-        if code < 0:
-            name = signal.Signals(-code).name
-            _say(f"the worker was ended by {name}; {left} processes of its jobs were killed, their messages come back")
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+        _say(f"the worker {how}; {len(self._killed)} processes of its jobs were killed, their messages come back")
         return EXIT_WORKER_DIED
 
     def _hung(self) -> str:
@@ -111,12 +118,11 @@ class _Watch:
             return f"has been silent for {SILENCE:g}s"
         return ""
 
-    def _end_jobs(self) -> int:
-        """KILL what the worker's running jobs consist of, until nothing is left. How many processes that were."""
+    def _end_jobs(self) -> None:
+        """KILL what the worker's running jobs consist of, until nothing is left."""
         running = self._page.running()
         if not running:
-            return 0
-        killed: set[int] = set()
+            return
         until = clock.now() + _PATIENCE
         while clock.now() < until:
             if processes.HAS_PROC:
@@ -128,10 +134,9 @@ class _Watch:
             self._reap()
             if not doomed:
                 break
-            killed |= doomed
+            self._killed |= doomed
             processes.send(doomed, signal.SIGKILL)
             time.sleep(0.01)
-        return len(killed)
 
     def _reap(self) -> None:
         """Collect every child that has ended: the worker, and orphans that were given to us."""

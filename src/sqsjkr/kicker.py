@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sqsjkr import clock, trigger
 from sqsjkr.errors import BackendUnavailable, InvalidJob
 from sqsjkr.events import LEVELS, LOGGER, Event, Level, emit
-from sqsjkr.gate import PAUSE, Gate, Permit
+from sqsjkr.gate import PAUSE, SHORT_PAUSE, Gate, Permit
 from sqsjkr.job import Job, decode
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Settlement
@@ -91,8 +91,8 @@ class Kicker:
         self._tell(message, permit, ending)
         if permit:
             await self._gate.leave(permit, self._persist, over=ending.is_final)
-        if not (permit and ending.outcome.settlement is Settlement.KEEP and self._gate.wait(permit, ending)):
-            await self._persist(lambda: self._queue.settle(message, _settled(ending)))
+        if not (permit and self._may_wait(ending) and self._gate.wait(permit, ending)):
+            await self._persist(lambda: self._queue.settle(message, self._settled(ending)))
         self._stats.count(ending.outcome)
         return ending
 
@@ -116,7 +116,7 @@ class Kicker:
         """
         soonest = float("inf")
         for running in self._running.values():
-            proven = self._gate.proven_until(running.permit, self._queue.hidden_until(running.permit.message))
+            proven = self._proven_until(running.permit)
             if running.permit.locked:
                 soonest = min(soonest, proven)
             if now >= proven and not running.command.interrupted:
@@ -130,6 +130,8 @@ class Kicker:
         if self._closing and (refusal is None or permit.claimed):
             return Ending(Outcome.INTERRUPTED, self._closing)
         if refusal is None:
+            if clock.now() >= self._proven_until(permit):  # the gate took longer than the lease lasts
+                return Ending(Outcome.UNANSWERED, "its lease lapsed before it could start", SHORT_PAUSE)
             if self._rules.delete_first:
                 if trouble := await self._delete_first(permit):
                     return trouble
@@ -183,6 +185,19 @@ class Kicker:
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)
         return None
+
+    def _proven_until(self, permit: Permit) -> float:
+        return self._gate.proven_until(permit, self._queue.hidden_until(permit.message))
+
+    def _may_wait(self, ending: Ending) -> bool:
+        """A worker that stops has emptied its waiting room already: nobody would wake who comes in now."""
+        return ending.outcome.settlement is Settlement.KEEP and not self._closing
+
+    def _settled(self, ending: Ending) -> Ending:
+        """What cannot wait here goes back to the queue; at once if the worker stops."""
+        if ending.outcome.settlement is Settlement.KEEP:
+            return Ending(Outcome.CROWDED, ending.detail, 0.0 if self._closing else ending.delay)
+        return ending
 
     async def _persist(self, verb: Callable[[], Awaitable[None]]) -> None:
         """Send a verb until it is answered, or until ``give_up``."""
@@ -244,13 +259,6 @@ class Kicker:
         if ending.tail and not says("info"):  # else its lines stand above already
             for line in ending.tail.splitlines():
                 emit(Event.JOB_OUTPUT, ending.outcome.level, f"{name}: {line}", **facts)
-
-
-def _settled(ending: Ending) -> Ending:
-    """What cannot wait here goes back to the queue."""
-    if ending.outcome.settlement is Settlement.KEEP:
-        return Ending(Outcome.CROWDED, ending.detail, ending.delay)
-    return ending
 
 
 def _without_return(ending: Ending) -> Ending:

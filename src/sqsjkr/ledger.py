@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqsjkr.batch import Batcher
@@ -23,8 +23,14 @@ from sqsjkr.throttler import Claim, Throttler
 CONFIRM_BATCH = 25
 """Rows one BatchWriteItem may put (AWS: Service, account, and table quotas in Amazon DynamoDB)."""
 CONFIRM_LINGER = 0.05
-ECHO = 10.0
-"""Seconds after which a release is sent again whose lock or claim had no answer: a late request may still arrive."""
+ECHOES = (10.0, 50.0, 250.0)
+"""Seconds between repeated releases of what was in doubt: a request without an answer may arrive after its release.
+
+The last echo comes later than any such request: AWS refuses a signature that is older than five minutes (AWS:
+"Signature Version 4 for API requests").
+"""
+SLOW = 1.0
+"""Seconds after which an answer may have been a second try's, while the first is still on its way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +122,19 @@ class _Leased:
         """Two thirds of a lease after the last successful beat was sent."""
         return self._session.proven_until()
 
+    @contextlib.contextmanager
+    def _taking(self, owner: str) -> Iterator[None]:
+        """Around the requests that take: remembers whether one of them may still be on its way when they are over."""
+        asked = self._session.now()
+        try:
+            yield
+            self._session.check(self._token(owner))
+        except BackendUnavailable:
+            self._in_doubt.add(owner)
+            raise
+        if self._session.now() - asked > SLOW:
+            self._in_doubt.add(owner)
+
     async def _hold(self, owner: str) -> str:
         return f"{await self._session.hold(self._token(owner))}/{owner}"
 
@@ -148,11 +167,10 @@ class _Leased:
 
     @staticmethod
     async def _release_again(release: Callable[[], Awaitable[None]]) -> None:
-        for _ in range(6):
-            await asyncio.sleep(ECHO)
+        for pause in ECHOES:
+            await asyncio.sleep(pause)
             with contextlib.suppress(BackendUnavailable):
                 await release()
-                return
 
     def _token(self, owner: str) -> str:
         return f"{self._kind}:{owner}"
@@ -164,18 +182,25 @@ class TableLocker(_Leased, Locker):
     def __init__(self, table: Table, session: Session) -> None:
         super().__init__("lock", table, session)
 
+    def proven_until(self) -> float:
+        """Two thirds of a lease after the last successful beat was sent; over for good once that has passed.
+
+        A lock may have been taken over and given back while this host was cut off or suspended: no beat heals that.
+        """
+        return float("-inf") if self._session.lost(self._kind) else super().proven_until()
+
     async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:
-        """Take the lock if it is free, or if its worker is dead."""
+        """Take the lock if it is free, or if its worker is dead. None of a lapsed lease may be left: they end first."""
         me = await self._hold(owner)
-        try:
+        if self._session.lost(self._kind):
+            raise BackendUnavailable("the lease lapsed, and the jobs that it locked are still being ended")
+        with self._taking(owner):
             answer = await self._table.take_lock(lock_id, me, event_id, over=None)
             if isinstance(answer, Row) and await self._is_over(answer):
                 answer = await self._table.take_lock(lock_id, me, event_id, over=answer.owner)
-        except BackendUnavailable:
-            self._in_doubt.add(owner)
-            raise
         if isinstance(answer, Row):
             self._drop(owner)
+            self._echo(owner, lambda: self._table.release_lock(lock_id, me))
             return None
         return answer
 
@@ -198,16 +223,14 @@ class TableThrottler(_Leased, Throttler):
     async def claim(self, message_id: str, owner: str) -> Claim:
         """FRESH if nobody has it or its worker is dead, DONE if its job has ended, BUSY otherwise."""
         me = await self._hold(owner)
-        try:
+        with self._taking(owner):
             row = await self._table.take_claim(message_id, me, over=None)
             if row is not None and not row.done and await self._is_over(row):
                 row = await self._table.take_claim(message_id, me, over=row.owner)
-        except BackendUnavailable:
-            self._in_doubt.add(owner)
-            raise
         if row is None:
             return Claim.FRESH
         self._drop(owner)
+        self._echo(owner, lambda: self._table.drop_claim(message_id, me))
         return Claim.DONE if row.done or row.owner is None else Claim.BUSY
 
     async def confirm(self, message_id: str, owner: str) -> None:
@@ -215,6 +238,7 @@ class TableThrottler(_Leased, Throttler):
         me = self._holder(owner)
         if me is not None:
             await self._finishing((message_id, me))
+            self._in_doubt.discard(owner)  # what arrives late finds the claim done
             self._drop(owner)
 
     async def forget(self, message_id: str, owner: str) -> None:

@@ -25,7 +25,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Literal, TextIO
+from typing import TextIO
 
 from sqsjkr.errors import ConfigError
 from sqsjkr.events import LEVELS, LOGGER, Event, record
@@ -38,11 +38,12 @@ LAST_WAIT = 1.0
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.ESTALE})
 """What a write says when the place the log is kept in is full or broken. Anything else means: nobody reads it."""
 
-# C0 but for the tab, DEL, C1, and the two separators that some readers take for the end of a line.
-_HARMFUL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+# C0 but for the tab, DEL, C1, and the two separators that some readers take for the end of a line. Whole runs of them:
+# a job that prints zeros would keep the event loop busy otherwise, at half a microsecond for each.
+_HARMFUL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
-def set_up(level: str, format: Literal["text", "json"], stream: TextIO | None = None) -> Logs:  # noqa: A002 - the option's name
+def set_up(level: str, format: str, stream: TextIO | None = None) -> Logs:  # noqa: A002 - the option's name
     """Send every line of this process to ``stream`` (stderr if None), ours from ``level`` on, others' from warning on.
 
     ``level`` is a word of ``events.LEVELS``. The stream needs a file descriptor; it is duplicated, so that closing the
@@ -278,7 +279,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _escaped_in_json(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
+    return "".join(f"\\u{ord(character):04x}" for character in match[0])
 
 
 def _line_of_ours(event: Event, text: str, **facts: int) -> logging.LogRecord:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import struct
+import termios
 from collections import deque
 from collections.abc import Callable
 
@@ -12,6 +14,8 @@ READ = 262_144
 """Bytes taken from the pipe at once."""
 LONGEST_LINE = 16_384
 """Bytes after which a line is logged in parts."""
+LINE_COSTS = 64
+"""Bytes that each line counts on top of its own: a flood of empty lines must not keep the event loop busy logging."""
 _PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 _READS_AT_ONCE = 8
 _MOST_PIECES = 256
@@ -57,8 +61,12 @@ class Output:
 
         What goes on in the background is read on until it closes the pipe, so that its writes neither block nor fail.
         """
-        while self._descriptor >= 0 and self._read():
-            pass
+        if self._descriptor >= 0:
+            waiting = fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(struct.calcsize("i")))
+            # No further than this and one look beyond: the background may write faster than we read.
+            until = self.size + int(struct.unpack("i", waiting)[0])
+            while self._read() and self.size <= until:
+                pass
         if self._descriptor >= 0:
             self._finish_line()
             return True
@@ -125,7 +133,7 @@ class Output:
     def _log(self, chunk: bytes) -> None:
         if self._on_line is None:
             return
-        if not self._afford(len(chunk)):
+        if not self._afford(len(chunk) + LINE_COSTS * chunk.count(b"\n")):
             self._cut += len(chunk) + len(self._partial)
             self._partial = b""
             return

@@ -20,6 +20,9 @@ _OUT_OF_RESOURCES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, err
 """The host's trouble, not the job's: no processes, memory or descriptors left, or no ``sh`` to run."""
 _IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
 _SWEEP_EVERY = 0.05
+_EMPTY_LOOKS = 2
+"""Looks that must find no process: one alone misses a child whose parent ends while the list is being read."""
+_LOOK_EVERY = 0.02
 
 
 class CannotStart(Exception):
@@ -86,13 +89,15 @@ class Command:
         self._page.enter(self._mark)
         try:
             reader, feeder = self._start(command, env, stdin)
-            output.follow(reader)
-            status, cpu = await self._wait()
-            if self._ending is not None:
-                await self._ending
-            leftovers = output.ended()
-        finally:
+        except CannotStart:
             self._page.leave(self._mark)
+            raise
+        output.follow(reader)
+        status, cpu = await self._wait()  # if we are cancelled here the job lives on: its mark stays for the guard
+        if self._ending is not None:
+            await self._ending
+        leftovers = output.ended()
+        self._page.leave(self._mark)
         if feeder is not None:
             feeder.cancel()
         return Exit(status=status, interrupted=self._interrupted, cpu=cpu, leftovers=leftovers)
@@ -139,17 +144,24 @@ class Command:
         self._status = loop.create_future()
         try:
             watched = os.pidfd_open(self._pid)
-        except (AttributeError, OSError):  # no pidfd on this system, or no descriptor left: a thread waits instead
-            return await loop.run_in_executor(None, _reap, self._pid)
+        except (AttributeError, OSError):  # no pidfd on this system, or no descriptor left
+            return await self._look_until_it_ends(self._status)
+        status = self._status
 
         def ended() -> None:
             loop.remove_reader(watched)
             os.close(watched)
-            if self._status is not None and not self._status.done():
-                self._status.set_result(_reap(self._pid))
+            if (end := _reap(self._pid)) is not None and not status.done():
+                status.set_result(end)
 
         loop.add_reader(watched, ended)
-        return await self._status
+        return await status
+
+    async def _look_until_it_ends(self, status: asyncio.Future[tuple[int, float]]) -> tuple[int, float]:
+        while (end := _reap(self._pid)) is None:  # noqa: ASYNC110 - the system has no event to wait for
+            await asyncio.sleep(_LOOK_EVERY)
+        status.set_result(end)
+        return end
 
     def _has_ended(self) -> bool:
         if self._status is not None and self._status.done():
@@ -164,21 +176,27 @@ class Command:
         """TERM, then KILL, until no process of the job is left: a lock may not be given back before."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        processes.send_to_group(self._pid, signal.SIGTERM)
-        processes.send(self._stragglers(), signal.SIGTERM)
-        while processes.family(self._mark, self._pid):
-            if loop.time() - begun >= self._kill_after:
-                processes.send_to_group(self._pid, signal.SIGKILL)
-                processes.send(self._stragglers(), signal.SIGKILL)
+        members = processes.family(self._mark, self._pid)
+        self._tell(members, signal.SIGTERM)
+        empty_looks = 0
+        while empty_looks < _EMPTY_LOOKS:
             await asyncio.sleep(_SWEEP_EVERY)
+            members = processes.family(self._mark, self._pid, members)
+            empty_looks = 0 if members else empty_looks + 1
+            if members and loop.time() - begun >= self._kill_after:
+                self._tell(members, signal.SIGKILL)
 
-    def _stragglers(self) -> set[int]:
-        """Processes of the job that left its process group."""
-        return {pid for pid in processes.family(self._mark, self._pid) if pid != self._pid}
+    def _tell(self, members: Mapping[int, processes.Process], number: signal.Signals) -> None:
+        """Signal the process group, and those who left it."""
+        processes.send_to_group(self._pid, number)
+        processes.send((pid for pid, process in members.items() if process.group != self._pid), number)
 
 
-def _reap(pid: int) -> tuple[int, float]:
-    _, status, usage = os.wait4(pid, 0)
+def _reap(pid: int) -> tuple[int, float] | None:
+    """The end of a child: (status, cpu seconds). None if it has not ended."""
+    ended, status, usage = os.wait4(pid, os.WNOHANG)
+    if not ended:
+        return None
     return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
 
 
@@ -195,10 +213,11 @@ async def _feed(descriptor: int, text: bytes) -> None:
     """Write to a command that may read slowly, or not at all: never blocks, never fails."""
     loop = asyncio.get_running_loop()
     os.set_blocking(descriptor, False)
+    rest = memoryview(text)
     try:
-        while text:
+        while rest:
             try:
-                text = text[os.write(descriptor, text) :]
+                rest = rest[os.write(descriptor, rest) :]
             except BlockingIOError:
                 room = asyncio.Event()
                 loop.add_writer(descriptor, room.set)

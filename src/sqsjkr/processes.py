@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from sqsjkr import clock
 
@@ -17,6 +18,7 @@ MARK = "SQSJKR_ATTEMPT"
 _PROC = Path("/proc")
 HAS_PROC = (_PROC / "self" / "stat").exists()
 _ZOMBIE, _DEAD = "Z", "X"
+_STARTTIME = 16  # field 22 of proc_pid_stat(5), counted from the one after the group
 _CENSUS_KEPT = 0.025
 
 
@@ -27,6 +29,11 @@ class Process:
     pid: int
     parent: int
     group: int
+    started: int
+    """When it was started, in clock ticks: tells it from a later process with the same pid."""
+
+
+_NOBODY: Mapping[int, Process] = MappingProxyType({})
 
 
 def living() -> dict[int, Process]:
@@ -63,16 +70,20 @@ def mark_of(pid: int) -> str | None:
     return None
 
 
-def family(mark: str, leader: int) -> set[int]:
-    """Every living process of one attempt: its group, its descendants, and whatever else carries its mark."""
+def family(mark: str, leader: int, known: Mapping[int, Process] = _NOBODY) -> dict[int, Process]:
+    """Every living process of one attempt: its group, whatever carries its mark, who was ``known``; all descendants.
+
+    Ask before anybody is ended: a child that emptied its environment and lost its parent is found as ``known`` alone.
+    """
     if not HAS_PROC:
-        return {leader} if _group_lives(leader) else set()
+        return {leader: Process(leader, os.getpid(), leader, 0)} if _group_lives(leader) else {}
     processes, marks = _census(int(clock.now() / _CENSUS_KEPT))
     ours = {pid for pid, process in processes.items() if leader in {process.group, pid}}
+    ours |= {pid for pid, process in known.items() if pid in processes and processes[pid].started == process.started}
     ours |= marks.get(mark, set())
     for pid in tuple(ours):
         ours |= descendants(pid, processes)
-    return {pid for pid in ours - {os.getpid()} if _read(pid) is not None}
+    return {pid: processes[pid] for pid in ours - {os.getpid()} if _read(pid) is not None}
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +137,7 @@ def _read(pid: int) -> Process | None:
     except OSError:
         return None
     # The command's name stands in parentheses and may hold anything, parentheses included (proc_pid_stat(5)).
-    state, parent, group = stat[stat.rindex(b")") + 2 :].split(b" ", 3)[:3]
+    state, parent, group, *others = stat[stat.rindex(b")") + 2 :].split(b" ", 20)
     if state.decode() in {_ZOMBIE, _DEAD}:
         return None
-    return Process(pid, int(parent), int(group))
+    return Process(pid, int(parent), int(group), int(others[_STARTTIME]))

@@ -27,6 +27,8 @@ EXTEND_EVERY = 10.0
 """Seconds between two extensions of one message."""
 HIDING = 30.0
 """Seconds each extension hides a message for: after a crash it is back this soon."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at which messages are due."""
 NO_GRAVE = 3600.0
 """Seconds that a message without a dead-letter queue is hidden for instead of being buried."""
 MAX_BATCH = 10
@@ -192,7 +194,7 @@ class Queue(ABC):
 
     async def _keep_hidden(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK_EVERY)
             now = clock.now()
             due = [held for held in self._held.values() if held.due <= now and held.extending is None]
             for start in range(0, len(due), MAX_BATCH):

@@ -36,15 +36,19 @@ class Beats(Protocol):
 
 
 class Session:
-    """The name under which this process takes locks and claims, kept alive by one beat however many it holds."""
+    """The name under which this process takes locks and claims, kept alive by one beat however many it holds.
+
+    ``lease`` in seconds; ``now`` is the host's clock (``clock.now``).
+    """
 
     def __init__(self, beats: Beats, *, lease: float = LEASE, now: Callable[[], float] = clock.now) -> None:
         self._beats = beats
         self._lease = lease
-        self._now = now
+        self.now = now
         self._name = ""
         self._proof = float("-inf")
         self._held: dict[str, str] = {}
+        self._lost: set[str] = set()
         self._seen: dict[str, tuple[int | None, float]] = {}
         self._beating: asyncio.Task[None] | None = None
 
@@ -66,20 +70,21 @@ class Session:
 
         Raises ``BackendUnavailable`` when the lease has lapsed and cannot be renewed: then nothing may be taken.
         """
-        if token in self._held:
-            return self._held[token]
-        now = self._now()
+        now = self.now()
         if not self._held and now - self._proof >= BEAT_EVERY:
             # Nobody holds a row of the old name, so nobody watches the new one yet: its lease begins now, for free.
             self._name, self._proof = uuid.uuid4().hex, now
-        self._held[token] = self._name
         if now >= self._fence():
-            try:
-                await self._beat()
-            except BaseException:
-                self._held.pop(token, None)
-                raise
-        return self._name
+            await self._beat()
+        return self._held.setdefault(token, self._name)
+
+    def check(self, token: str) -> None:
+        """Raises ``BackendUnavailable`` if the lease lapsed since ``hold``: what was taken may not be ours any more.
+
+        Ask after every taking: its answer may have been longer on its way than the lease lasts.
+        """
+        if self.now() >= self._fence() or token in self._lost:
+            raise BackendUnavailable("the table's answer came after the lease was over: what it gave is not ours")
 
     def holder(self, token: str) -> str | None:
         """The session name under which ``token`` is held, None if it is not."""
@@ -92,6 +97,14 @@ class Session:
     def drop(self, token: str) -> None:
         """``token`` is given back, or was never taken."""
         self._held.pop(token, None)
+        self._lost.discard(token)
+
+    def lost(self, kind: str) -> bool:
+        """Is a token of this kind ("lock") still held that the lease once lapsed on? A later beat does not heal it.
+
+        Somebody else may have taken it over in between, and a host that was suspended did not notice.
+        """
+        return any(token.startswith(kind) for token in self._lost)
 
     def proven_until(self) -> float:
         """Until when what is held is surely still ours; forever while nothing is held."""
@@ -105,11 +118,11 @@ class Session:
         """
         if self.is_mine(session_id):
             return False
-        asked = self._now()
+        asked = self.now()
         beat = await self._beats.read_beat(session_id)
         known = self._seen.get(session_id)
         if known is None or known[0] != beat:
-            self._seen[session_id] = (beat, self._now())
+            self._seen[session_id] = (beat, self.now())
             self._forget_old_sightings()
             return False
         return asked - known[1] >= self._lease
@@ -118,23 +131,26 @@ class Session:
         return self._proof + self._lease * FENCE
 
     async def _beat(self) -> None:
-        sent, name = self._now(), self._name
-        lapsed = sent >= self._fence()
+        sent, name = self.now(), self._name
         await self._beats.beat(name)
-        if name == self._name:
-            self._proof = max(self._proof, sent)
-            if lapsed:
-                emit(Event.LEASE_RESUMED, "info", "the table answers again: locks may be taken")
+        if name != self._name:
+            return
+        if sent >= self._fence():
+            self._lost |= self._held.keys()
+            emit(Event.LEASE_RESUMED, "info", "the table answers again: locks may be taken")
+        self._proof = max(self._proof, sent)
 
     async def _beat_forever(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, BEAT_EVERY))
-            if not self._held or self._now() - self._proof < BEAT_EVERY:
+            if not self._held or self.now() - self._proof < BEAT_EVERY:
                 continue
             try:
                 await self._beat()
             except BackendUnavailable as failure:
                 emit(Event.TABLE_UNREACHABLE, "debug", f"no beat: {failure}")
+            except Exception as bug:  # noqa: BLE001 - a worker that beats no more loses all its locks
+                emit(Event.LOG, "error", f"no beat, by a bug in sqsjkr, please report it: {bug!r}")
 
     def _forget_old_sightings(self) -> None:
         if len(self._seen) > 1000:  # noqa: PLR2004 - any bound will do; a sighting costs one more lease at worst

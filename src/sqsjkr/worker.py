@@ -67,6 +67,7 @@ class Worker:
         self._until_empty = until_empty
         self._ready: deque[tuple[float, Message]] = deque()
         self._kicks: set[asyncio.Task[None]] = set()
+        self._returning: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -222,12 +223,15 @@ class Worker:
             if not self._stopping.is_set():
                 if self._free > 0 and not self._pause:
                     self._room.tick()
-                await self._give_back_what_waits(now)
+                self._give_back_what_waits(now)
             self._changed.set()
             await asyncio.sleep(TICK)
 
-    async def _give_back_what_waits(self, now: float) -> None:
-        """No slot wasted, on any host: what finds no slot here soon may find one elsewhere."""
+    def _give_back_what_waits(self, now: float) -> None:
+        """No slot wasted, on any host: what finds no slot here soon may find one elsewhere.
+
+        Not awaited: the tick must go on while the queue does not answer, or the guard takes the worker for hung.
+        """
         if self._free > 0:
             return
         late = []
@@ -239,13 +243,15 @@ class Worker:
             late += self._order.returned(message)
         if late:
             emit(Event.MESSAGE_RETURNED, "info", f"{len(late)} messages go back: no slot was free for them")
-            await self._queue.give_back(late, Outcome.CROWDED)
+            task = asyncio.create_task(self._queue.give_back(late, Outcome.CROWDED))
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
 
     async def _drain(self) -> None:
         """Give back what was not started; let the running jobs end, or end them; settle; leave nothing behind."""
         waiting = [message for _, message in self._ready] + self._room.clear() + self._order.clear()
         self._ready.clear()
-        await _within(LAST_WORDS, self._queue.give_back(waiting))
+        await _within(LAST_WORDS, asyncio.gather(self._queue.give_back(waiting), *self._returning))
         hurry = asyncio.create_task(self._hurry.wait())
         await self._wait_for_kicks(self._grace, hurry)
         hurry.cancel()
@@ -273,6 +279,6 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
-async def _within(seconds: float, work: Awaitable[None]) -> None:
+async def _within(seconds: float, work: Awaitable[object]) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(work, seconds)

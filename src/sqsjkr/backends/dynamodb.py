@@ -7,6 +7,8 @@ answer needs a second read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import os
 import socket
 import time
@@ -25,6 +27,8 @@ LOCK_ROW_KEPT = 366 * 86_400
 WORKER_ROW_KEPT = 86_400
 """Seconds after its last beat that a worker's row is kept."""
 
+EXPIRY_STEP = 3600
+"""Seconds to which ``Expired`` is rounded up."""
 LONGEST_EVENT_ID = 1024
 """Characters of an event id that are kept in a lock's row: an item may have 400 KB, a message more."""
 
@@ -32,9 +36,9 @@ _TAKE_LOCK = "SET EventId = :event, #owner = :me REMOVE Expired, Released ADD Fe
 _LOCK_IS_FREE = (
     "(attribute_not_exists(EventId) AND (attribute_not_exists(Released) OR Released <> :me)) OR #owner = :me"
 )
-_LOCK_IS_THEIRS = "#owner = :over OR #owner = :me"
+_LOCK_IS_FREE_OR_THEIRS = f"{_LOCK_IS_FREE} OR #owner = :over"
 _CLAIM_IS_FREE = "attribute_not_exists(Expired) OR (#owner = :me AND attribute_not_exists(Done))"
-_CLAIM_IS_THEIRS = "(#owner = :over OR #owner = :me) AND attribute_not_exists(Done)"
+_CLAIM_IS_FREE_OR_THEIRS = f"{_CLAIM_IS_FREE} OR (#owner = :over AND attribute_not_exists(Done))"
 _OWNER = {"#owner": "Owner"}  # a reserved word (AWS: Reserved words in DynamoDB)
 
 
@@ -58,35 +62,36 @@ class DynamoDBTable(Table):
         if over is not None:
             values[":over"] = _s(over)
         answer = await self._update(
-            _key(lock_id, LOCK), _TAKE_LOCK, values, _LOCK_IS_FREE if over is None else _LOCK_IS_THEIRS
+            _key(lock_id, LOCK), _TAKE_LOCK, values, _LOCK_IS_FREE if over is None else _LOCK_IS_FREE_OR_THEIRS
         )
         return answer if isinstance(answer, Row) else int(answer["Fence"]["N"])
 
     async def release_lock(self, lock_id: str, owner: str) -> None:
         """``EventId`` and ``Owner`` go, ``Fence`` stays. ``Released`` keeps an echo of the lock request out."""
-        await self._update(
-            _key(lock_id, LOCK),
-            "REMOVE EventId, #owner SET Expired = :expired, Released = :me",
-            {":me": _s(owner), ":expired": _n(time.time() + LOCK_ROW_KEPT)},
-            "#owner = :me",
-        )
+        with contextlib.suppress(ConditionFailed):  # somebody else's by now, or gone
+            await self._send_update(
+                _key(lock_id, LOCK),
+                "REMOVE EventId, #owner SET Expired = :expired, Released = :me",
+                {":me": _s(owner), ":expired": self._expiry(LOCK_ROW_KEPT)},
+                "#owner = :me",
+            )
 
     async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
         """One conditional UpdateItem of ``Expired`` and ``Owner``; a Go daemon sees a duplicate and leaves it."""
-        values = {":me": _s(owner), ":expired": self._retained()}
+        values = {":me": _s(owner), ":expired": self._expiry(self.retention)}
         if over is not None:
             values[":over"] = _s(over)
         answer = await self._update(
             _key(message_id, THROTTLE),
             "SET Expired = :expired, #owner = :me",
             values,
-            _CLAIM_IS_FREE if over is None else _CLAIM_IS_THEIRS,
+            _CLAIM_IS_FREE if over is None else _CLAIM_IS_FREE_OR_THEIRS,
         )
         return answer if isinstance(answer, Row) else None
 
     async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
         """One BatchWriteItem; what DynamoDB leaves unprocessed is sent again, with pauses."""
-        expired = self._retained()
+        expired = self._expiry(self.retention)
         rows = {
             message_id: {"Expired": expired, "Owner": _s(owner), "Done": {"N": "1"}} | _key(message_id, THROTTLE)
             for message_id, owner in claims
@@ -107,7 +112,7 @@ class DynamoDBTable(Table):
 
     async def drop_claim(self, message_id: str, owner: str) -> None:
         """A conditional DeleteItem."""
-        try:
+        with contextlib.suppress(ConditionFailed):  # somebody else's by now, or gone
             await self._aws.call(
                 "dynamodb",
                 "DeleteItem",
@@ -119,8 +124,6 @@ class DynamoDBTable(Table):
                     "ExpressionAttributeValues": {":me": _s(owner)},
                 },
             )
-        except ConditionFailed:
-            return  # somebody else's by now, or gone
 
     async def beat(self, session_id: str) -> None:
         """One unconditional UpdateItem: a beat that is counted twice is a beat."""
@@ -133,7 +136,7 @@ class DynamoDBTable(Table):
                 "UpdateExpression": "SET Expired = :expired, #host = :host, #pid = :pid ADD Beat :one",
                 "ExpressionAttributeNames": {"#host": "Host", "#pid": "Pid"},
                 "ExpressionAttributeValues": {
-                    ":expired": _n(time.time() + WORKER_ROW_KEPT),
+                    ":expired": self._expiry(WORKER_ROW_KEPT),
                     ":host": _s(socket.gethostname()),
                     ":pid": _n(os.getpid()),
                     ":one": {"N": "1"},
@@ -165,23 +168,27 @@ class DynamoDBTable(Table):
     ) -> Row | Mapping[str, Any]:
         """A conditional UpdateItem: the new attributes, or the row that stood in the way."""
         try:
-            answer = await self._aws.call(
-                "dynamodb",
-                "UpdateItem",
-                {
-                    "TableName": self._name,
-                    "Key": key,
-                    "UpdateExpression": expression,
-                    "ConditionExpression": condition,
-                    "ExpressionAttributeNames": _OWNER,
-                    "ExpressionAttributeValues": values,
-                    "ReturnValues": "UPDATED_NEW",
-                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                },
-            )
+            return await self._send_update(key, expression, values, condition)
         except ConditionFailed as failed:
-            item = failed.item if failed.item is not None else await self._read(key)
-            return _row(item)
+            return _row(failed.item if failed.item is not None else await self._read(key))
+
+    async def _send_update(
+        self, key: Mapping[str, Any], expression: str, values: Mapping[str, Any], condition: str
+    ) -> Mapping[str, Any]:
+        answer = await self._aws.call(
+            "dynamodb",
+            "UpdateItem",
+            {
+                "TableName": self._name,
+                "Key": key,
+                "UpdateExpression": expression,
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": _OWNER,
+                "ExpressionAttributeValues": values,
+                "ReturnValues": "UPDATED_NEW",
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            },
+        )
         attributes: Mapping[str, Any] = answer.get("Attributes", {})
         return attributes
 
@@ -195,8 +202,13 @@ class DynamoDBTable(Table):
             raise BackendUnavailable(f"the row {key} was taken and given back in one moment: ask again")
         return item
 
-    def _retained(self) -> dict[str, str]:
-        return _n(time.time() + self.retention)
+    def _expiry(self, seconds: float) -> dict[str, str]:
+        """On DynamoDB's clock, which its TTL reads: by a host's wrong clock a row might go while it is needed.
+
+        Up to the next full hour: a confirm or a beat then mostly writes the value that is there, and a value that stays
+        spares the index on it two writes of three (docs/explanation/scale.md).
+        """
+        return _n(math.ceil((time.time() + self._aws.server_offset() + seconds) / EXPIRY_STEP) * EXPIRY_STEP)
 
 
 async def table_exists(aws: AWS, name: str) -> Mapping[str, Any] | None:

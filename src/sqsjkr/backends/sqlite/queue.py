@@ -50,7 +50,8 @@ class SQLiteQueue(Queue):
 
     async def _open(self) -> QueueFacts:
         await self._store.open()
-        return QueueFacts(name=str(self._store.path), retention=RETENTION, dead_letters="dead letters (embedded)")
+        grave = "dead_letter, a table of the same file"
+        return QueueFacts(name=str(self._store.path), retention=RETENTION, dead_letters=grave)
 
     async def _close(self) -> None:
         await self._store.close()

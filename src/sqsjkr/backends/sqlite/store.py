@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +17,9 @@ from sqsjkr.errors import BackendRefused, BackendUnavailable
 FILE = "sqsjkr.db"
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process to end its transaction."""
+_FOR_GOOD = {"SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"}
+FULL = 65_536
+"""Bytes free below which a failure is put down to a full disk."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -63,7 +69,11 @@ class Store:
         """Make directory and tables where they are missing. Raises ``BackendRefused`` if that is impossible."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
-            await self._call(self._connect)
+            try:
+                await self._call(self._connect)
+            except BaseException:
+                await self.close()  # or the next try would find it open
+                raise
 
     async def close(self) -> None:
         """Finish what is being written, then close the file."""
@@ -91,10 +101,10 @@ class Store:
         except OSError as failure:
             raise BackendRefused(f"cannot make the directory {self.path.parent}: {failure.strerror}") from failure
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
+        self._connection = connection
+        _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
-        self._connection = connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -119,4 +129,27 @@ class Store:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as failure:
-            raise BackendUnavailable(f"{self.path}: {failure}") from failure
+            kind = BackendRefused if getattr(failure, "sqlite_errorname", "") in _FOR_GOOD else BackendUnavailable
+            raise kind(f"{self.path}: {failure}{self._space()}") from failure
+
+    def _space(self) -> str:
+        """SQLite calls a full disk an I/O error as often as not; an operator should not have to guess."""
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(self.path.parent).free
+            if free < FULL:
+                return f" (the disk is full: {free} bytes free in {self.path.parent})"
+        return ""
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait here by itself when another process opens the same new file at the same moment."""
+    until = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return

@@ -36,7 +36,7 @@ class SQLiteTable(Table):
             ).fetchone()
             held, holder, released, fence = there or (None, None, None, 0)
             free = held is None and released != owner
-            if not (holder == owner or (free if over is None else holder == over)):
+            if not (free or holder == owner or (over is not None and holder == over)):
                 return Row(owner=holder)
             db.execute(
                 "INSERT INTO row (id, type, event_id, owner, fence) VALUES (?, 'lock', ?, ?, 1) "

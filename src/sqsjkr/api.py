@@ -1,0 +1,94 @@
+"""``sqsjkr.run``: the worker for Python programs, in a process of its own with a guard, or in this one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import tempfile
+import threading
+from collections.abc import Callable
+
+from sqsjkr import app, logs
+from sqsjkr.config import Config
+from sqsjkr.config import load as load_config
+from sqsjkr.errors import SqsjkrError
+from sqsjkr.events import LOGGER
+from sqsjkr.guard import guarded
+from sqsjkr.locker import Locker
+from sqsjkr.page import Page
+from sqsjkr.throttler import Throttler
+
+__all__ = ["load_config", "run", "run_async"]
+
+
+def run(config: Config, *, locker: Locker | None = None, throttler: Throttler | None = None, guard: bool = True) -> int:
+    """Run a worker until a signal (TERM, INT, HUP or QUIT) tells it to stop. The exit code, as of ``sqsjkr run``.
+
+    ``locker`` and ``throttler`` take the place of the configured ones. With ``guard`` the worker is a forked child,
+    and this process ends its jobs if it dies; without, the jobs outlive a worker that is killed. Unless the program
+    has set up logging itself (a handler on the root logger or on "sqsjkr"), the log goes to stderr as ``config`` says.
+
+    To be called in the main thread, outside of an event loop.
+
+    Raises:
+        ConfigError: a locker or throttler of one's own cannot be made.
+        BackendRefused: there is no such queue or table, or no right to use it.
+        BindError: the stats cannot listen where they should.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("sqsjkr.run waits for signals, so it must be called in the main thread")
+    if _inside_a_loop():
+        raise RuntimeError("sqsjkr.run has an event loop of its own: inside one, await sqsjkr.run_async")
+
+    def work(page: Page | None = None) -> int:
+        return asyncio.run(_run(config, locker, throttler, page))
+
+    return _guarded(work) if guard else work()
+
+
+async def run_async(config: Config, *, locker: Locker | None = None, throttler: Throttler | None = None) -> int:
+    """Run a worker in this event loop, in the main thread, as ``run`` does without a guard.
+
+    It takes over the stop signals as long as it runs. Raises what ``run`` raises.
+    """
+    return await _run(config, locker, throttler, None)
+
+
+async def _run(config: Config, locker: Locker | None, throttler: Throttler | None, page: Page | None) -> int:
+    log = None
+    if not logging.getLogger().handlers and not LOGGER.handlers:
+        log = logs.set_up(config.log_level, config.log_format)
+    try:
+        return await app.run(config, locker=locker, throttler=throttler, page=page, logs=log)
+    finally:
+        if log is not None:
+            log.close()
+
+
+def _guarded(work: Callable[[Page], int]) -> int:
+    """As ``guarded``; what the worker raises on purpose is raised here, in the process that called."""
+    with tempfile.TemporaryFile() as note:
+
+        def tell(page: Page) -> int:
+            try:
+                return work(page)
+            except SqsjkrError as why:
+                note.write(pickle.dumps(why))
+                note.flush()
+                return 1
+
+        code = guarded(tell)
+        note.seek(0)
+        told = note.read()
+    if told:
+        raise pickle.loads(told)  # noqa: S301 - written by our own child
+    return code
+
+
+def _inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from commands import SQSJKR, Said, sqsjkr
+
+from daemon import Daemon, processes
+from fleet import Fleet
+from sqsjkr import exits
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
+VERBS = ("run", "send", "check", "setup")
+
+
+def options(verb: str) -> set[str]:
+    return set(re.findall(r"--[a-z][a-z-]*", sqsjkr(verb, "--help").out)) - {"--help"}
+
+
+def test_run_until_empty_runs_what_is_there_and_stops_with_0(tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    assert sqsjkr("send", "--local", str(tmp_path), f"echo ran > {shlex.quote(str(proof))}").code == 0
+
+    assert sqsjkr("run", "--local", str(tmp_path), "--until-empty").code == 0
+    assert proof.read_text() == "ran\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-log-level", "error", "--local", "DIR", "--until-empty"],
+        ["-log-level=error", "--local", "DIR", "--until-empty"],
+        ["--log-level=error", "--local=DIR", "--until-empty"],
+        ["run", "-log-level", "error", "--local", "DIR", "--until-empty"],
+    ],
+)
+def test_the_original_spelling_of_options_works_with_and_without_a_verb(tmp_path: Path, words: list[str]) -> None:
+    said = sqsjkr(*(word.replace("DIR", str(tmp_path)) for word in words))
+
+    assert (said.code, said.out, said.err) == (0, "", "")
+    assert (tmp_path / "sqsjkr.db").exists()
+
+
+@pytest.mark.parametrize("words", [["-conf", "FILE"], ["-conf=FILE"], ["--conf", "FILE"], ["run", "-conf", "FILE"]])
+def test_the_originals_unit_files_start_a_worker(
+    daemon: Callable[..., Daemon], fleet: Fleet, tmp_path: Path, words: list[str]
+) -> None:
+    conf = tmp_path / "config.toml"
+    conf.write_text(fleet.config(stats_socket=str(tmp_path / "s")))
+    begun = daemon(
+        *(word.replace("FILE", str(conf)) for word in words),
+        "-lock-table",
+        fleet.table,
+        command=SQSJKR,
+        own_socket=False,
+    )
+    begun.wait_for_line("worker.started")
+    begun.signal(signal.SIGTERM)
+
+    assert begun.wait() == exits.OK
+    assert f"config.loaded  {conf}" in begun.stderr
+
+
+@pytest.mark.skipif(Path("/etc/sqsjkr/config.toml").exists(), reason="it would start a real worker")
+def test_no_words_at_all_mean_run_with_the_usual_file() -> None:
+    said = sqsjkr()
+
+    assert said.code == exits.USAGE
+    assert said.err == "sqsjkr: /etc/sqsjkr/config.toml: no such file; write it, or name another one with --conf\n"
+
+
+@pytest.mark.parametrize("word", ["--version", "-version"])
+def test_the_version_is_shown_as_the_original_shows_it(word: str) -> None:
+    said = sqsjkr(word)
+
+    assert said.code == 0
+    assert re.fullmatch(r"sqsjkr version: \d+\.\d+\.\d+\S*\nPython version: 3\.\d+\.\d+\n", said.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["rnu"], "unknown command 'rnu'; did you mean run?"),
+        (["chekc"], "did you mean check?"),
+        (["frobnicate"], "expected run, send, check, setup"),
+        (["run", "--cnof", "x"], "unknown option --cnof; did you mean --conf?"),
+        (["-confg", "x"], "did you mean --conf?"),
+        (["run", "--xyzzy"], "unknown option --xyzzy; see sqsjkr run --help"),
+        (["run", "--conf"], "--conf: expected one argument"),
+        (["run", "extra"], "unexpected 'extra'"),
+        (["send", "echo", "hi"], "unexpected 'hi'; a command is one word"),
+        (["run", "--loc", "x"], "did you mean --local?"),  # an abbreviation may mean something else tomorrow
+    ],
+)
+def test_a_wrong_word_is_answered_with_usage_and_what_was_meant(words: list[str], hint: str) -> None:
+    said = sqsjkr(*words)
+
+    assert said.code == exits.USAGE
+    assert said.err.startswith("usage: sqsjkr")
+    assert len(said.complaints) == 1
+    assert hint in said.complaints[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--log-level", "dbug"], 'did you mean "debug"?'),
+        (["--log-format", "xml"], "--log-format"),
+        (["--stats-port", "port"], "--stats-port"),
+        (["--stats-port", "65536"], "--stats-port"),
+        (["--local", ""], "--local: expected a directory"),
+        (["--conf", "/no/such/file"], "/no/such/file: no such file"),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_exit_2(tmp_path: Path, words: list[str], reason: str) -> None:
+    said = sqsjkr("run", "--local", str(tmp_path), *words)
+
+    assert said.code == exits.USAGE
+    assert len(said.err.splitlines()) == 1
+    assert reason in said.complaints[0]
+
+
+def test_every_mistake_in_a_file_is_a_line_of_its_own(tmp_path: Path) -> None:
+    conf = tmp_path / "config.toml"
+    conf.write_text('[account]\nid = 1\nregion = "us-east-1"\n[sqs]\nqueue_nam = "q"\n[kicker]\nack = "never"\n')
+    said = sqsjkr("run", "--conf", str(conf))
+
+    assert said.code == exits.USAGE
+    assert [line.split(":")[2] for line in said.complaints] == ["2", "5", "7"]
+    assert len(said.err.splitlines()) == 3
+
+
+def test_no_such_queue_is_exit_1_without_a_traceback(fleet: Fleet, aws_env: Mapping[str, str], tmp_path: Path) -> None:
+    conf = tmp_path / "config.toml"
+    conf.write_text(fleet.config(stats_socket=str(tmp_path / "s")).replace(fleet.name, "no-such-queue"))
+
+    assert_refused(sqsjkr("run", "--conf", str(conf), env=aws_env))
+
+
+def test_no_such_table_is_exit_1_without_a_traceback(fleet: Fleet, aws_env: Mapping[str, str], tmp_path: Path) -> None:
+    conf = tmp_path / "config.toml"
+    conf.write_text(fleet.config(stats_socket=str(tmp_path / "s")))
+
+    assert_refused(sqsjkr("run", "--conf", str(conf), "--lock-table", "no-such-table", env=aws_env))
+
+
+def test_no_credentials_are_exit_1_without_a_traceback(
+    fleet: Fleet, aws_env: Mapping[str, str], tmp_path: Path
+) -> None:
+    conf = tmp_path / "config.toml"
+    conf.write_text(fleet.config(stats_socket=str(tmp_path / "s")))
+    keyless = {name: value for name, value in aws_env.items() if "KEY" not in name}
+
+    assert_refused(sqsjkr("run", "--conf", str(conf), env=keyless))
+
+
+def test_a_taken_port_is_exit_1_without_a_traceback(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = sqsjkr("run", "--local", str(tmp_path), "--stats-port", str(port))
+
+    assert_refused(said)
+    assert f"127.0.0.1:{port}" in said.complaints[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path, verb: str) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    said = sqsjkr(verb, "--local", str(in_the_way / "dir"), *(["true"] if verb == "send" else []))
+
+    assert "Traceback" not in said.err
+    assert said.code == (exits.OK if verb == "setup" else exits.FAILED)
+
+
+def assert_refused(said: Said) -> None:
+    assert said.code == exits.FAILED, said.err
+    assert len(said.complaints) == 1, said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_reader_that_has_had_enough_is_no_traceback(daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    line = f"{shlex.join(SQSJKR)} check --local {shlex.quote(str(tmp_path))} | head -n 0"
+    begun = daemon(command=["sh", "-c", line], own_socket=False)
+    begun.wait()
+
+    assert begun.stderr == ""
+
+
+def test_a_worker_that_is_killed_is_exit_3(daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    begun = daemon("--local", str(tmp_path))
+    begun.wait_for_line("worker.started")
+    (worker,) = begun.tree()
+    worker.kill()
+
+    assert begun.wait() == 3
+
+
+def test_the_guard_stays_small_and_knows_no_event_loop(daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    begun = daemon("--local", str(tmp_path))
+    begun.wait_for_line("worker.started")
+    (worker,) = begun.tree()
+
+    assert processes()[worker.pid].parent == begun.pid
+    assert resident(begun.pid) < 16_000 < resident(worker.pid)
+
+
+def resident(pid: int) -> int:
+    """Kilobytes in memory (proc_pid_status(5))."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_stands_in_the_reference_and_no_other(verb: str) -> None:
+    page = (DOCS / "cli.md").read_text()
+    section = page.split(f"\n## sqsjkr {verb}\n")[1].split("\n## ")[0]
+    shared = page.split("\n## Which queue\n")[1].split("\n## ")[0]
+    written = set(re.findall(r"^\| `(--[a-z-]+)", section + shared, re.MULTILINE))
+    if verb == "send":
+        written -= {"--lock-table"}
+
+    assert written == options(verb)
+
+
+def test_every_exit_code_stands_in_the_reference_and_no_other() -> None:
+    rows = re.findall(r"^\| `(\d+)` \| (.*?) \|", (DOCS / "exit-codes.md").read_text(), re.MULTILINE)
+
+    assert {int(code): meaning for code, meaning in rows} == dict(exits.MEANINGS)
