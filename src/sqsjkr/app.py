@@ -127,7 +127,8 @@ class _Signals:
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.current_task()
         self.stopped_early = False
-        for number in (*STOP_SIGNALS, GUARD_IS_DEAD):
+        self._before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, GUARD_IS_DEAD)}
+        for number in self._before:
             self._loop.add_signal_handler(number, self._stop_early, number)
 
     def hand_over_to(self, worker: Worker) -> None:
@@ -138,8 +139,10 @@ class _Signals:
 
     def close(self) -> None:
         """Signals do what they did before."""
-        for number in (*STOP_SIGNALS, GUARD_IS_DEAD):
+        for number, handler in self._before.items():
             self._loop.remove_signal_handler(number)
+            if handler is not None:  # None: it was not Python's
+                signal.signal(number, handler)
 
     def _stop_early(self, number: signal.Signals) -> None:
         emit(Event.WORKER_STOPPING, "info", f"{number.name} received before the first job")

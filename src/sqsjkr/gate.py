@@ -15,11 +15,12 @@ from sqsjkr.errors import BackendUnavailable
 from sqsjkr.job import Job
 from sqsjkr.locker import Locker
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending, Outcome
+from sqsjkr.outcome import Ending, Outcome, Settlement
+from sqsjkr.processes import MARK
 from sqsjkr.throttler import Claim, Throttler
 from sqsjkr.waiting import LONGEST_STAY, WaitingRoom
 
-Persist = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+Persist = Callable[[Callable[[], Awaitable[None]]], Awaitable[object]]
 """Sends a verb again until it is answered."""
 PAUSE = 30.0
 """Seconds a message is hidden for when nothing can be done with it here and now."""
@@ -32,7 +33,7 @@ SHORT_PAUSE = 5.0
 class Permit:
     """The gate's answer, and what was taken in giving it."""
 
-    __slots__ = ("claimed", "deleted", "fence", "job", "locked", "message", "owner", "refusal")
+    __slots__ = ("answered", "claimed", "deleted", "fence", "job", "locked", "message", "owner", "refusal")
 
     def __init__(self, job: Job, message: Message, owner: str) -> None:
         self.job = job
@@ -44,10 +45,27 @@ class Permit:
         self.fence = 0
         self.locked = False
         """The lock was asked for, and may be ours even if no answer came."""
+        self.answered = False
+        """A locker or throttler has answered, whatever it said."""
         self.claimed = False
         """The message was claimed, or may be although no answer came."""
         self.deleted = False
         """``ack = "start"``: the message is gone already, so the job is never run again."""
+
+    def variables(self) -> dict[bytes, bytes]:
+        """What the job's environment gets beside the daemon's: its own variables, then ours."""
+        job, message = self.job, self.message
+        variables = {key: value for key, value in job.env.items() if key}
+        variables |= {
+            "SQSJKR_JOB_ID": job.id,
+            "SQSJKR_EVENT_ID": job.event_id,
+            "SQSJKR_RECEIVE_COUNT": str(message.receive_count),
+            "SQSJKR_SENT_AT": f"{message.sent_at:.3f}",
+            MARK: self.owner,
+        }
+        if job.lock_id:
+            variables |= {"SQSJKR_LOCK_ID": job.lock_id} | ({"SQSJKR_FENCE": str(self.fence)} if self.fence else {})
+        return {key.encode(): value.encode() for key, value in variables.items()}
 
 
 class Gate:
@@ -87,11 +105,18 @@ class Gate:
                 permit.refusal = taken if waits else await self._claim(permit) or taken
         except BackendUnavailable as trouble:
             permit.refusal = Ending(Outcome.UNANSWERED, str(trouble), SHORT_PAUSE)
+        except Exception as bug:  # noqa: BLE001 - a guard fails closed, whatever a locker of the operator's own raises
+            permit.refusal = Ending(Outcome.UNANSWERED, f"locker or throttler failed: {bug!r}", SHORT_PAUSE)
         return permit
 
-    async def leave(self, permit: Permit, persist: Persist, *, over: bool) -> None:
-        """Give back what was taken: the lock always; the claim unless the job is ``over``, which is then remembered."""
-        giving: list[Awaitable[None]] = []
+    async def leave(self, permit: Permit, persist: Persist, ending: Ending) -> None:
+        """Give back what was taken: the lock always; the claim unless its message is to be deleted.
+
+        Then the job is remembered as run. A message that is buried must not be: it would be deleted unburied if we
+        died in between, or, without a dead-letter queue, when it comes back.
+        """
+        over = permit.deleted or ending.outcome.settlement is Settlement.DELETE
+        giving: list[Awaitable[object]] = []
         if permit.locked:
             giving.append(self._unlock(permit, persist))
         if permit.claimed:
@@ -111,11 +136,9 @@ class Gate:
         """
         if permit.locked:
             return self._locker.proven_until()
+        if permit.deleted:  # nobody can be handed it
+            return float("inf")
         return max(self._throttler.proven_until(), hidden_until)
-
-    def expires(self, job: Job, message: Message) -> float:
-        """When the job's life_time is over, on ``clock.now``."""
-        return message.received_at + job.life_time - message.age if job.life_time else float("inf")
 
     def is_waiting(self, message: Message) -> bool:
         """Has this message been in the waiting room before?"""
@@ -124,9 +147,10 @@ class Gate:
     def wait(self, permit: Permit, ending: Ending) -> bool:
         """Send a refused job's message to the waiting room. False if it cannot wait here."""
         job, message = permit.job, permit.message
-        locked = ending.outcome is Outcome.LOCKED
-        key, stay = (f"lock {job.lock_id}", float("inf")) if locked else (f"message {message.id}", LONGEST_STAY)
-        return self._room.park(message, key, expires=self.expires(job, message), stay=stay)
+        if ending.outcome is not Outcome.LOCKED:  # a copy: whether its job is too old is for the one that runs to say
+            return self._room.park(message, f"message {message.id}", expires=float("inf"), stay=LONGEST_STAY)
+        expires = message.received_at + job.life_time - message.age if job.life_time else float("inf")
+        return self._room.park(message, f"lock {job.lock_id}", expires=expires)
 
     async def _lock(self, permit: Permit) -> Ending | None:
         job = permit.job
@@ -138,6 +162,7 @@ class Gate:
         self._locked_here.add(job.lock_id)
         permit.locked = True
         fence = await self._locker.lock(job.lock_id, permit.owner, job.event_id)
+        permit.answered = True
         if fence is None:
             self._locked_here.discard(job.lock_id)
             permit.locked = False
@@ -148,6 +173,7 @@ class Gate:
     async def _claim(self, permit: Permit) -> Ending | None:
         permit.claimed = True
         claim = await self._throttler.claim(permit.message.id, permit.owner)
+        permit.answered = True
         if claim is Claim.FRESH:
             return None
         permit.claimed = False

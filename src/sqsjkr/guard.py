@@ -37,6 +37,7 @@ def guarded(work: Callable[[Page], int]) -> int:
 
     Call it early: what is imported here is memory that the guard keeps. Must be called in the main thread.
     """
+    _open_standard_streams()
     page = Page()
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited from our parent: then nobody could be waited for
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -149,6 +150,15 @@ class _Watch:
                 return
             if pid == self._worker:
                 self._status = status
+
+
+def _open_standard_streams() -> None:
+    """A closed descriptor 0, 1 or 2 would be given to a socket next, and what is meant for people would land there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _prctl(option: int, value: int) -> None:

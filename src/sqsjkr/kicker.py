@@ -62,12 +62,15 @@ class Kicker:
         self._environment = dict(os.environb)
         self._running: dict[str, _Running] = {}
         self._closing = ""
+        self._interrupting: tuple[str, float] | None = None
         self._giving_up = asyncio.Event()
         self._confirming: set[asyncio.Task[None]] = set()
         self.trouble = Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
         """Begins when the gate gets no answer, ends with the next answer."""
+        self.starving = Streak("starting jobs", Event.WORKER_PAUSED, Event.WORKER_RESUMED)
+        """Begins when a job cannot be started for want of processes, memory or descriptors."""
         self.pause_until = 0.0
-        """While there is trouble: when it is worth trying again, on ``clock.now``."""
+        """While there is either: when it is worth trying again, on ``clock.now``."""
 
     async def kick(self, message: Message, free_slot: Callable[[], None], gone: Callable[[], None]) -> Ending:
         """Carry one message from delivery to settlement; how it ended.
@@ -86,11 +89,9 @@ class Kicker:
             ending = Ending(Outcome.INVALID, str(reason))
         finally:
             free_slot()
-        if permit and permit.deleted:
-            ending = _without_return(ending)
         self._tell(message, permit, ending)
         if permit:
-            await self._gate.leave(permit, self._persist, over=ending.is_final)
+            await self._gate.leave(permit, self._persist, ending)
         if not (permit and self._may_wait(ending) and self._gate.wait(permit, ending)):
             await self._persist(lambda: self._queue.settle(message, self._settled(ending)))
         self._stats.count(ending.outcome)
@@ -102,8 +103,9 @@ class Kicker:
 
     def interrupt(self, why: str, *, at_once: bool = False) -> None:
         """End every running job: TERM, then KILL; or KILL at once."""
+        self._interrupting = why, 0.0 if at_once else self._rules.kill_after
         for running in self._running.values():
-            running.command.interrupt(why, kill_after=0.0 if at_once else self._rules.kill_after)
+            running.command.interrupt(why, kill_after=self._interrupting[1])
 
     def give_up(self) -> None:
         """Try nothing again: what is not settled comes back by itself."""
@@ -136,7 +138,8 @@ class Kicker:
                 if trouble := await self._delete_first(permit):
                     return trouble
                 gone()
-            return await self._run(permit, permit.job.command, _variables(permit))
+            ending = await self._run(permit, permit.job.command, permit.variables())
+            return _without_return(ending) if permit.deleted else ending
         if refusal.outcome is Outcome.EXPIRED and self._has_trigger(permit.job):
             return await self._trigger(permit, refusal)
         return refusal
@@ -146,14 +149,20 @@ class Kicker:
     ) -> Ending:
         output, shell = self._output(permit), Command(permit.owner, self._page)
         self._running[permit.owner] = _Running(permit, shell)
+        if self._interrupting:  # it was on its way while the others were ended
+            shell.interrupt(self._interrupting[0], kill_after=self._interrupting[1])
         begun = clock.now()
         self._tell_start(permit, command, begun)
         try:
             end = await shell.run(command, self._environment | dict(variables), output, stdin=stdin)
         except CannotStart as why:
-            return Ending(Outcome.STARVED if why.again else Outcome.UNSTARTABLE, str(why), PAUSE)
+            if not why.again:
+                return Ending(Outcome.UNSTARTABLE, str(why))
+            self.pause_until = clock.now() + self.starving.failed(why)
+            return Ending(Outcome.STARVED, str(why), PAUSE)
         finally:
             del self._running[permit.owner]
+        self.starving.over()
         if end.leftovers:
             emit(Event.PROCESS_LEFT, "info", f"{permit.job.event_id} left something running in the background")
         took = f"in {clock.now() - begun:.2f}s, cpu {end.cpu:.2f}s"
@@ -168,6 +177,7 @@ class Kicker:
         """Tell the trigger of the expired job: the original's text on its stdin, the facts as JSON in a variable."""
         job, sent_at = permit.job, permit.message.sent_at
         variables = {b"SQSJKR_EXPIRED": trigger.facts(job, sent_at).encode(), MARK.encode(): permit.owner.encode()}
+        emit(Event.JOB_TRIGGER, "info", f"{job.event_id}: {refusal.detail}", event_id=job.event_id, message_id=job.id)
         ending = await self._run(permit, self._rules.trigger, variables, trigger.text(job, sent_at).encode())
         if ending.outcome in {Outcome.INTERRUPTED, Outcome.STARVED}:
             return ending  # it is told again
@@ -176,10 +186,8 @@ class Kicker:
 
     async def _delete_first(self, permit: Permit) -> Ending | None:
         """``ack = "start"``: what is not surely deleted is not run; what is deleted is run, come what may."""
-        try:
-            await self._queue.settle(permit.message, Ending(Outcome.SUCCEEDED))
-        except BackendUnavailable as trouble:
-            return Ending(Outcome.UNANSWERED, str(trouble), PAUSE)
+        if not await self._persist(lambda: self._queue.settle(permit.message, Ending(Outcome.SUCCEEDED))):
+            return Ending(Outcome.UNANSWERED, "the message could not be deleted", SHORT_PAUSE)
         permit.deleted = True
         task = asyncio.create_task(self._gate.confirm(permit, self._persist))
         self._confirming.add(task)
@@ -199,17 +207,19 @@ class Kicker:
             return Ending(Outcome.CROWDED, ending.detail, 0.0 if self._closing else ending.delay)
         return ending
 
-    async def _persist(self, verb: Callable[[], Awaitable[None]]) -> None:
-        """Send a verb until it is answered, or until ``give_up``."""
+    async def _persist(self, verb: Callable[[], Awaitable[None]]) -> bool:
+        """Send a verb until it is answered: True; or until ``give_up``: False."""
         pause = FIRST_RETRY
         while True:
             try:
-                return await verb()
+                await verb()
             except BackendUnavailable as trouble:
                 if self._giving_up.is_set():
-                    emit(Event.MESSAGE_RETURNED, "error", f"left as it is, it will come back by itself: {trouble}")
-                    return None
-                emit(Event.MESSAGE_RETURNED, "warn" if pause == FIRST_RETRY else "debug", f"tried again: {trouble}")
+                    emit(Event.SETTLE_GIVEN_UP, "error", f"left as it is, it will come back by itself: {trouble}")
+                    return False
+                emit(Event.SETTLE_RETRIED, "warn" if pause == FIRST_RETRY else "debug", f"tried again: {trouble}")
+            else:
+                return True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._giving_up.wait(), random.uniform(pause / 2, pause))  # noqa: S311 - jitter
             pause = min(LONGEST_RETRY, pause * 2)
@@ -218,7 +228,7 @@ class Kicker:
         refusal = permit.refusal
         if refusal and refusal.outcome is Outcome.UNANSWERED:
             self.pause_until = clock.now() + self.trouble.failed(refusal.detail)
-        elif permit.claimed or permit.locked or (refusal and refusal.outcome in {Outcome.BUSY, Outcome.DUPLICATE}):
+        elif permit.answered:
             self.trouble.over()
 
     def _has_trigger(self, job: Job) -> bool:
@@ -265,22 +275,6 @@ def _without_return(ending: Ending) -> Ending:
     """``ack = "start"``: the message is deleted, so a job that did not end by itself is lost; it counts as such."""
     lost = {Outcome.INTERRUPTED: Outcome.ERRORED, Outcome.STARVED: Outcome.UNSTARTABLE}
     return replace(ending, outcome=lost.get(ending.outcome, ending.outcome))
-
-
-def _variables(permit: Permit) -> dict[bytes, bytes]:
-    """What a job's environment gets beside the daemon's: its own variables, then ours."""
-    job, message = permit.job, permit.message
-    variables = {key: value for key, value in job.env.items() if key}
-    variables |= {
-        "SQSJKR_JOB_ID": job.id,
-        "SQSJKR_EVENT_ID": job.event_id,
-        "SQSJKR_RECEIVE_COUNT": str(message.receive_count),
-        "SQSJKR_SENT_AT": f"{message.sent_at:.3f}",
-        MARK: permit.owner,
-    }
-    if job.lock_id:
-        variables |= {"SQSJKR_LOCK_ID": job.lock_id} | ({"SQSJKR_FENCE": str(permit.fence)} if permit.fence else {})
-    return {key.encode(): value.encode() for key, value in variables.items()}
 
 
 def says(level: Level) -> bool:

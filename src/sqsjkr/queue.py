@@ -67,11 +67,12 @@ class Hiding:
 class _Held:
     """A message in our hands: the newest handle, when to hide it again, until when it is surely hidden."""
 
-    __slots__ = ("due", "extending", "hidden_until", "message", "receipt")
+    __slots__ = ("buried", "due", "extending", "hidden_until", "message", "receipt")
 
     def __init__(self, delivery: Delivery) -> None:
         self.message = delivery.message
         self.extending: asyncio.Task[None] | None = None
+        self.buried = False
         self.renew(delivery)
 
     def renew(self, delivery: Delivery) -> None:
@@ -182,13 +183,11 @@ class Queue(ABC):
             )
             await self._give_back(held, NO_GRAVE)
             return
-        await self._bury(message, ending)
-        emit(
-            Event.JOB_BURIED,
-            "error",
-            f"{message.id} went to the dead-letter queue {self.facts.dead_letters}: {ending.detail}",
-            message_id=message.id,
-        )
+        if not held.buried:
+            await self._bury(message, ending)
+            held.buried = True
+            text = f"{message.id} went to the dead-letter queue {self.facts.dead_letters}: {ending.detail}"
+            emit(Event.JOB_BURIED, "error", text, message_id=message.id)
         await self._deleting((message.id, held.receipt))
         self._held.pop(message.id, None)
 

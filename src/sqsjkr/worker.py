@@ -100,7 +100,9 @@ class Worker:
     def stop(self, why: str) -> None:
         """Take no new jobs; the running ones get the grace period. Called again: they get none."""
         if self._stopping.is_set():
+            emit(Event.WORKER_STOPPING, "info", f"{why} again: running jobs are ended now")
             self._hurry.set()
+            self._changed.set()
             return
         emit(Event.WORKER_STOPPING, "info", f"{why}: running jobs get {self._grace:g}s, a second signal ends that")
         self._stopping.set()
@@ -112,6 +114,7 @@ class Worker:
         self._kicker.interrupt("the guard is dead", at_once=True)
         self._stopping.set()
         self._hurry.set()
+        self._changed.set()
 
     def wake(self, message: Message) -> None:
         """A message has left the waiting room: it was sent before the others, so it goes first."""
@@ -124,6 +127,8 @@ class Worker:
             return "the queue does not answer"
         if self._kicker.trouble:
             return "the lock table does not answer"
+        if self._kicker.starving:
+            return "jobs cannot be started"
         return self._log_unwell()
 
     async def _receive(self) -> None:
@@ -153,7 +158,7 @@ class Worker:
         if self._pause or room <= 0:
             return 0
         batch = min(MAX_BATCH, self._slots)
-        if self._kicker.trouble:
+        if self._kicker.trouble or self._kicker.starving:
             return 0 if clock.now() < self._kicker.pause_until else min(1, room)
         if len(self._kicks) > self._most_unsettled() or (self._ready and room < batch):
             return 0
@@ -182,7 +187,7 @@ class Worker:
             self._stats.busy = self._slots - self._free
             task = asyncio.create_task(self._kick(message))
             self._kicks.add(task)
-            task.add_done_callback(self._kicks.discard)
+            task.add_done_callback(self._kicked)
         self._full_since = 0.0 if self._free > 0 else (self._full_since or clock.now())
 
     async def _kick(self, message: Message) -> None:
@@ -200,6 +205,9 @@ class Worker:
         else:
             await self._queue.give_back(self._order.returned(message))
         self._room.settled(message)
+
+    def _kicked(self, task: asyncio.Task[None]) -> None:
+        self._kicks.discard(task)
         self._changed.set()
 
     def _let_follow(self, message: Message) -> None:
@@ -234,9 +242,8 @@ class Worker:
         """
         if self._free > 0:
             return
-        late = []
-        while self._ready and now - self._ready[0][0] > READY_FOR:
-            late.append(self._ready.popleft()[1])
+        late = [message for since, message in self._ready if now - since > READY_FOR]
+        self._ready = deque(waiter for waiter in self._ready if now - waiter[0] <= READY_FOR)
         if now - self._full_since > FULL_FOR:
             late += self._room.clear()
         for message in list(late):
@@ -252,23 +259,23 @@ class Worker:
         waiting = [message for _, message in self._ready] + self._room.clear() + self._order.clear()
         self._ready.clear()
         await _within(LAST_WORDS, asyncio.gather(self._queue.give_back(waiting), *self._returning))
-        hurry = asyncio.create_task(self._hurry.wait())
-        await self._wait_for_kicks(self._grace, hurry)
-        hurry.cancel()
-        if self._kicks:
+        await self._until(lambda: self._free == self._slots or self._hurry.is_set(), self._grace)
+        if self._free < self._slots:
             self._kicker.interrupt("the worker is stopping", at_once=self.guard_lost)
-            await self._wait_for_kicks(self._kill_after + LAST_WORDS)
+            await self._until(lambda: self._free == self._slots, self._kill_after + LAST_WORDS)
+        await self._until(lambda: not self._kicks, LAST_WORDS)
         self._kicker.give_up()
-        await self._wait_for_kicks(LAST_WORDS)
+        await self._until(lambda: not self._kicks, LAST_WORDS)
         for kick in self._kicks:
             kick.cancel()
         await asyncio.gather(*self._kicks, return_exceptions=True)
 
-    async def _wait_for_kicks(self, seconds: float, hurry: asyncio.Task[bool] | None = None) -> None:
+    async def _until(self, fact: Callable[[], bool], seconds: float) -> None:
+        """Wait until something is so, at most this long. What can make it so sets ``_changed``."""
         until = clock.now() + seconds
-        while self._kicks and (left := until - clock.now()) > 0 and not (hurry and hurry.done()):
-            awaited = {*self._kicks, *({hurry} if hurry else ())}
-            await asyncio.wait(awaited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        while not fact() and clock.now() < until:
+            self._changed.clear()
+            await self._changed.wait()  # a tick does it too
 
     def _is_idle(self) -> bool:
         return not self._kicks and not self._ready and not len(self._room)

@@ -1,0 +1,293 @@
+"""What a table must do for locks and claims: the verbs themselves, on every table; and beside a Go daemon's rows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import servers
+from contracts.stores import NewTable, OwnConnection
+from fleet import Fleet
+from sqsjkr.ledger import Row, Table, TableLocker, TableThrottler
+from sqsjkr.session import Session
+from sqsjkr.throttler import Claim
+
+
+class TableContract:
+    """The verbs of ``Table``; each may be sent twice, and may arrive late."""
+
+    @pytest.fixture
+    def tables(self) -> NewTable:
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def table(self, tables: NewTable) -> AsyncIterator[Table]:
+        table = tables()
+        await table.open()
+        yield table
+        await table.close()
+
+    async def test_a_lock_is_taken_kept_and_given_back(self, table: Table) -> None:
+        assert await table.take_lock("report", "a/1", "event", over=None) == 1
+        assert await table.take_lock("report", "b/1", "event", over=None) == Row(owner="a/1")
+        await table.release_lock("report", "b/1")
+        assert await table.take_lock("report", "b/2", "event", over=None) == Row(owner="a/1")
+        await table.release_lock("report", "a/1")
+        assert await table.take_lock("report", "b/3", "event", over=None) == 2
+
+    async def test_a_lock_request_that_is_sent_twice_succeeds_twice(self, table: Table) -> None:
+        first = await table.take_lock("report", "a/1", "event", over=None)
+        again = await table.take_lock("report", "a/1", "event", over=None)
+        assert isinstance(first, int)
+        assert isinstance(again, int)
+        assert again >= first
+        await table.release_lock("report", "a/1")
+        third = await table.take_lock("report", "b/1", "event", over=None)
+        assert isinstance(third, int)
+        assert third > again
+
+    async def test_a_lock_is_taken_over_only_from_the_owner_that_was_seen(self, table: Table) -> None:
+        await table.take_lock("report", "dead/1", "event", over=None)
+        assert await table.take_lock("report", "b/1", "event", over="dead/2") == Row(owner="dead/1")
+        assert await table.take_lock("report", "b/1", "event", over="dead/1") == 2
+        assert await table.take_lock("report", "c/1", "event", over="dead/1") == Row(owner="b/1")
+        await table.release_lock("report", "dead/1")
+        assert await table.take_lock("report", "c/1", "event", over=None) == Row(owner="b/1")
+
+    async def test_a_lock_that_was_given_back_meanwhile_needs_no_takeover(self, table: Table) -> None:
+        assert await table.take_lock("never taken", "b/1", "event", over="dead/1") == 1
+        await table.take_lock("given back", "dead/1", "event", over=None)
+        await table.release_lock("given back", "dead/1")
+        assert await table.take_lock("given back", "b/1", "event", over="dead/1") == 2
+
+    async def test_a_lock_request_that_arrives_after_its_release_takes_nothing(self, table: Table) -> None:
+        await table.take_lock("report", "a/1", "event", over=None)
+        await table.release_lock("report", "a/1")
+        echo = await table.take_lock("report", "a/1", "event", over=None)
+        assert isinstance(echo, Row)
+        assert await table.take_lock("report", "b/1", "event", over=None) == 2
+
+    async def test_releasing_what_nobody_ever_locked_is_no_error(self, table: Table) -> None:
+        await table.release_lock("unheard of", "a/1")
+        assert await table.take_lock("unheard of", "b/1", "event", over=None) == 1
+
+    async def test_of_many_that_take_a_lock_over_one_gets_it(self, table: Table) -> None:
+        await table.take_lock("report", "dead/1", "event", over=None)
+        asked = (table.take_lock("report", f"b/{racer}", "event", over="dead/1") for racer in range(20))
+        answers = await asyncio.gather(*asked)
+        assert [answer for answer in answers if isinstance(answer, int)] == [2]
+
+    async def test_a_claim_is_taken_kept_and_dropped(self, table: Table) -> None:
+        assert await table.take_claim("m", "a/1", over=None) is None
+        assert await table.take_claim("m", "a/1", over=None) is None
+        assert await table.take_claim("m", "b/1", over=None) == Row(owner="a/1")
+        await table.drop_claim("m", "b/1")
+        assert await table.take_claim("m", "b/1", over=None) == Row(owner="a/1")
+        await table.drop_claim("m", "a/1")
+        assert await table.take_claim("m", "b/1", over=None) is None
+
+    async def test_a_claim_is_taken_over_only_from_the_owner_that_was_seen(self, table: Table) -> None:
+        await table.take_claim("m", "dead/1", over=None)
+        assert await table.take_claim("m", "b/1", over="dead/2") == Row(owner="dead/1")
+        assert await table.take_claim("m", "b/1", over="dead/1") is None
+        assert await table.take_claim("m", "c/1", over="dead/1") == Row(owner="b/1")
+
+    async def test_a_claim_that_was_dropped_meanwhile_is_fresh_and_not_taken_for_a_go_daemons(
+        self, table: Table
+    ) -> None:
+        """A row without owner would mean "done", and delete the message of a job that never ran."""
+        assert await table.take_claim("m", "b/1", over="dead/1") is None
+
+    async def test_a_finished_claim_is_done_for_everyone_and_for_good(self, table: Table) -> None:
+        await table.take_claim("m", "a/1", over=None)
+        assert list(await table.finish_claims([("m", "a/1")])) == [None]
+        done = Row(owner="a/1", done=True)
+        assert await table.take_claim("m", "a/1", over=None) == done
+        assert await table.take_claim("m", "b/1", over=None) == done
+        assert await table.take_claim("m", "b/1", over="a/1") == done
+        await table.drop_claim("m", "a/1")
+        assert await table.take_claim("m", "b/1", over=None) == done
+
+    async def test_who_ends_a_job_marks_it_done_even_if_the_claim_was_taken_over(self, table: Table) -> None:
+        await table.take_claim("m", "a/1", over=None)
+        await table.take_claim("m", "b/1", over="a/1")
+        await table.finish_claims([("m", "a/1")])
+        await table.drop_claim("m", "b/1")
+        answer = await table.take_claim("m", "c/1", over=None)
+        assert isinstance(answer, Row)
+        assert answer.done
+
+    async def test_twenty_five_claims_are_finished_in_one_request(self, table: Table) -> None:
+        claims = [(f"m{number}", "a/1") for number in range(25)]
+        assert list(await table.finish_claims([*claims])) == [None] * 25
+        answers = [await table.take_claim(message_id, "b/1", over=None) for message_id, _ in claims]
+        assert all(isinstance(answer, Row) and answer.done for answer in answers)
+
+    async def test_a_lock_and_a_claim_of_the_same_name_are_two_rows(self, table: Table) -> None:
+        await table.take_lock("same", "a/1", "event", over=None)
+        assert await table.take_claim("same", "b/1", over=None) is None
+        await table.beat("same")
+        assert await table.take_lock("same", "c/1", "event", over=None) == Row(owner="a/1")
+
+    async def test_a_beat_counts_up_and_is_seen_from_elsewhere(self, table: Table, tables: NewTable) -> None:
+        elsewhere = tables()
+        await elsewhere.open()
+        try:
+            assert await elsewhere.read_beat("a") is None
+            await table.beat("a")
+            assert await elsewhere.read_beat("a") == 1
+            await table.beat("a")
+            assert await elsewhere.read_beat("a") == 2
+            assert await elsewhere.read_beat("b") is None
+        finally:
+            await elsewhere.close()
+
+
+class TestInMemory(TableContract):
+    @pytest.fixture
+    def tables(self, memory_tables: NewTable) -> NewTable:
+        return memory_tables
+
+
+class TestOnSQLite(TableContract):
+    @pytest.fixture
+    def tables(self, sqlite_tables: NewTable) -> NewTable:
+        return sqlite_tables
+
+
+class GoDaemon:
+    """The original's own requests (go-semantics section 7), word for word; True where DynamoDB said yes."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def lock(self, lock_id: str, event_id: str) -> bool:
+        return self._set("lock", lock_id, "EventId", {"S": event_id})
+
+    def unlock(self, lock_id: str) -> None:
+        self._fleet.dynamodb(
+            "DeleteItem", TableName=self._fleet.table, Key={"Id": {"S": lock_id}, "Type": {"S": "lock"}}
+        )
+
+    def throttle(self, message_id: str) -> bool:
+        return self._set("throttle", message_id, "Expired", {"N": str(int(time.time()) + 345_600)})
+
+    def _set(self, kind: str, row_id: str, attribute: str, value: dict[str, str]) -> bool:
+        status, answer = servers.call(
+            self._fleet.dynamodb_url,
+            "dynamodb",
+            "UpdateItem",
+            {
+                "TableName": self._fleet.table,
+                "Key": {"Id": {"S": row_id}, "Type": {"S": kind}},
+                "UpdateExpression": "set #name = :value",
+                "ConditionExpression": f"attribute_not_exists({attribute})",
+                "ExpressionAttributeNames": {"#name": attribute},
+                "ExpressionAttributeValues": {":value": value},
+            },
+        )
+        assert status == 200 or "ConditionalCheckFailed" in answer["__type"], answer
+        return status == 200
+
+
+class TestOnDynamoDB(TableContract):
+    @pytest.fixture
+    def tables(self, dynamodb_tables: NewTable) -> NewTable:
+        return dynamodb_tables
+
+    @pytest.fixture
+    def go(self, dynamodb_fleet: Fleet) -> GoDaemon:
+        return GoDaemon(dynamodb_fleet)
+
+    async def test_our_lock_stops_a_go_daemon_until_it_is_given_back(self, table: Table, go: GoDaemon) -> None:
+        await table.take_lock("report", "a/1", "event", over=None)
+        assert not go.lock("report", "go-event")
+        await table.release_lock("report", "a/1")
+        assert go.lock("report", "go-event")
+
+    async def test_a_go_daemons_lock_is_never_taken_over(self, table: Table, go: GoDaemon) -> None:
+        assert go.lock("report", "go-event")
+        assert await table.take_lock("report", "b/1", "event", over=None) == Row(owner=None)
+        await table.release_lock("report", "b/1")
+        now = 0.0
+        locker = TableLocker(table, Session(table, now=lambda: now))
+        for attempt in range(3):
+            assert await locker.lock("report", f"{attempt}", "event") is None
+            now += 3600.0  # whoever has a lease has lost it by the next look
+        go.unlock("report")
+        assert await locker.lock("report", "later", "event") == 1
+
+    async def test_a_go_daemons_lock_over_our_released_row_is_honoured(self, table: Table, go: GoDaemon) -> None:
+        await table.take_lock("report", "a/1", "event", over=None)
+        await table.release_lock("report", "a/1")
+        assert go.lock("report", "go-event")
+        for over in (None, "a/1"):
+            assert await table.take_lock("report", "b/1", "event", over=over) == Row(owner=None)
+
+    async def test_a_go_daemon_that_deletes_our_lock_row_makes_it_free(self, table: Table, go: GoDaemon) -> None:
+        await table.take_lock("report", "a/1", "event", over=None)
+        go.unlock("report")
+        await table.release_lock("report", "a/1")
+        assert await table.take_lock("report", "b/1", "event", over=None) == 1
+
+    async def test_a_go_daemons_throttle_row_means_done(self, table: Table, go: GoDaemon) -> None:
+        assert go.throttle("m")
+        throttler = TableThrottler(table, Session(table))
+        assert await throttler.claim("m", "a") is Claim.DONE
+        await throttler.forget("m", "a")
+        assert not go.throttle("m")
+
+    async def test_our_claim_is_a_duplicate_to_a_go_daemon_whether_done_or_not(
+        self, table: Table, go: GoDaemon
+    ) -> None:
+        await table.take_claim("m", "a/1", over=None)
+        assert not go.throttle("m")
+        await table.finish_claims([("m", "a/1")])
+        assert not go.throttle("m")
+
+    async def test_a_message_we_gave_back_is_fresh_to_a_go_daemon(self, table: Table, go: GoDaemon) -> None:
+        await table.take_claim("m", "a/1", over=None)
+        await table.drop_claim("m", "a/1")
+        assert go.throttle("m")
+
+    async def test_rows_are_kept_as_long_as_they_are_needed_and_then_expire(
+        self, table: Table, dynamodb_fleet: Fleet
+    ) -> None:
+        """DynamoDB's TTL removes what has an ``Expired`` in the past: never a lock that is held."""
+        table.retention = 345_600.0
+        await table.take_claim("m", "a/1", over=None)
+        await table.beat("a")
+        await table.take_lock("held", "a/1", "event", over=None)
+        await table.take_lock("free", "a/2", "event", over=None)
+        await table.release_lock("free", "a/2")
+        days = {kind: _days_left(dynamodb_fleet, *kind) for kind in _ROWS}
+        assert days == {_ROWS[0]: 4, _ROWS[1]: 1, _ROWS[2]: None, _ROWS[3]: 366}
+
+    async def test_a_taken_lock_loses_the_expiry_of_its_release(self, table: Table, dynamodb_fleet: Fleet) -> None:
+        await table.take_lock("held", "a/1", "event", over=None)
+        await table.release_lock("held", "a/1")
+        await table.take_lock("held", "a/2", "event", over=None)
+        assert _days_left(dynamodb_fleet, "lock", "held") is None
+
+    async def test_rows_expire_by_the_servers_clock_and_not_by_this_hosts(
+        self, table: Table, dynamodb_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A host that lives in the past would write rows that DynamoDB removes while they are needed."""
+        assert isinstance(table, OwnConnection)
+        monkeypatch.setattr(table.aws, "server_offset", lambda: 864_000.0)
+        table.retention = 345_600.0
+        await table.take_claim("m", "a/1", over=None)
+        assert _days_left(dynamodb_fleet, "throttle", "m") == 14
+
+
+_ROWS = (("throttle", "m"), ("worker", "a"), ("lock", "held"), ("lock", "free"))
+
+
+def _days_left(fleet: Fleet, kind: str, row_id: str) -> int | None:
+    key = {"Id": {"S": row_id}, "Type": {"S": kind}}
+    item: dict[str, Any] = fleet.dynamodb("GetItem", TableName=fleet.table, Key=key, ConsistentRead=True)["Item"]
+    return round((int(item["Expired"]["N"]) - time.time()) / 86_400) if "Expired" in item else None

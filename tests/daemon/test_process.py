@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon import _process as process_of
+from servers import until
+from sqsjkr import clock, processes
+from sqsjkr.output import Output
+from sqsjkr.page import Page
+from sqsjkr.process import CannotStart, Command, Exit
+
+_numbers = itertools.count(1)
+
+
+class Job:
+    """One command under test, its output, and the page on which it is written down."""
+
+    def __init__(self, command: str, *, stdin: bytes | None = None) -> None:
+        self.mark = f"{os.getpid():08x}{next(_numbers):016x}"
+        self.page = Page()
+        self.lines: list[str] = []
+        self.output = Output(on_line=self.lines.append, on_cut=lambda _: None, rate=0, tail=1000, now=clock.now)
+        self.shell = Command(self.mark, self.page)
+        self._command = command
+        self._stdin = stdin
+
+    async def run(self) -> Exit:
+        env = dict(os.environb) | {processes.MARK.encode(): self.mark.encode()}
+        return await self.shell.run(self._command, env, self.output, stdin=self._stdin)
+
+    def start(self) -> asyncio.Task[Exit]:
+        return asyncio.create_task(self.run())
+
+
+def lives(pid: int) -> bool:
+    there = process_of(pid)
+    return there is not None and there.state != "Z"
+
+
+async def pid_in(file: Path) -> int:
+    """The pid that a process wrote into a file."""
+    await until(lambda: file.exists() and file.read_text().endswith("\n"), description=f"{file.name} was written")
+    return int(file.read_text())
+
+
+async def test_the_exit_code_is_told() -> None:
+    end = await Job("exit 7").run()
+    assert (end.status, end.interrupted, end.leftovers) == (7, None, False)
+
+
+async def test_a_signal_is_a_negative_status() -> None:
+    assert (await Job("kill -USR1 $$").run()).status == -signal.SIGUSR1
+
+
+async def test_a_job_leads_a_process_group_of_its_own() -> None:
+    job = Job("echo $$; ps -o pgid= -p $$")
+    await job.run()
+    shell, group = (int(line) for line in job.lines)
+    assert shell == group != os.getpgrp()
+
+
+async def test_a_job_finds_the_signals_as_a_shell_expects_them() -> None:
+    job = Job("yes | head -n 1; sh -c 'kill -PIPE $$'; echo $?")
+    await job.run()
+    assert job.lines == ["y", str(128 + signal.SIGPIPE)]
+
+
+async def test_a_job_finds_no_descriptor_of_the_daemon() -> None:
+    job = Job("ls /proc/$$/fd; true")
+    await job.run()
+    given = {int(line) for line in job.lines} - {0, 1, 2}
+    assert {number for number in given if not os.get_inheritable(number)} == set()
+
+
+async def test_a_job_that_listens_ends_by_itself_after_term() -> None:
+    job = Job('trap "echo told; exit 0" TERM; echo begun; sleep 60 & wait')
+    running = job.start()
+    await until(lambda: job.lines, description="it began")
+    job.shell.interrupt("the test ends it", kill_after=30)
+    end = await running
+    assert (end.status, end.interrupted) == (0, "the test ends it")
+    assert job.lines == ["begun", "told"]
+
+
+async def test_a_job_that_does_not_listen_is_killed_after_a_while() -> None:
+    job = Job('trap "" TERM; echo begun; while true; do sleep 1; done')
+    running = job.start()
+    await until(lambda: job.lines, description="it began")
+    begun = time.monotonic()
+    job.shell.interrupt("the test ends it", kill_after=0.3)
+    end = await running
+    assert end.status == -signal.SIGKILL
+    assert 0.3 <= time.monotonic() - begun < 3
+
+
+async def test_asking_again_can_only_hurry_it() -> None:
+    job = Job('trap "" TERM; echo begun; while true; do sleep 1; done')
+    running = job.start()
+    await until(lambda: job.lines, description="it began")
+    for kill_after in (60.0, 0.0, 60.0):
+        job.shell.interrupt("the test ends it", kill_after=kill_after)
+    async with asyncio.timeout(3):
+        await running
+
+
+async def test_a_job_that_is_interrupted_before_its_start_is_not_started(tmp_path: Path) -> None:
+    job = Job(f"touch {tmp_path}/begun")
+    job.shell.interrupt("too late", kill_after=1)
+    assert (await job.run()).interrupted == "too late"
+    assert not (tmp_path / "begun").exists()
+
+
+async def test_a_job_that_has_ended_by_itself_keeps_its_own_ending(tmp_path: Path) -> None:
+    job = Job(f"echo $$ > {tmp_path}/pid; exit 7")
+    running = job.start()
+    shell = await pid_in(tmp_path / "pid")
+    while lives(shell):  # blocking on purpose: the loop must not see the end before it is asked to interrupt
+        time.sleep(0.001)
+    job.shell.interrupt("too late", kill_after=1)
+    end = await running
+    assert (end.status, end.interrupted) == (7, None)
+
+
+ESCAPES = {
+    "a child": "{sleeper} & wait",
+    "a child of a child": "sh -c '{sleeper} & wait' & wait",
+    "a session of its own": "setsid sh -c '{sleeper}' & wait",
+    "a double fork": "(setsid sh -c '{sleeper}' &) ; sleep 60",
+    "an emptied environment": "env -i sh -c '{sleeper}' & wait",
+    "an emptied environment and a session": "env -i setsid sh -c '{sleeper}' & wait",
+    "a shell that is gone": "(setsid sh -c '{sleeper}' &) ; until [ -e {pid} ]; do sleep 0.01; done; exec sleep 60",
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("deaf", [False, True], ids=["listens", "deaf"])
+async def test_every_process_of_an_interrupted_job_ends(tmp_path: Path, escape: str, *, deaf: bool) -> None:
+    pid = tmp_path / "pid"
+    trap = 'trap "" TERM; ' if deaf else ""
+    (tmp_path / "sleeper").write_text(f"{trap}echo $$ > {pid}; while true; do sleep 1; done")
+    job = Job(trap + ESCAPES[escape].format(sleeper=f"sh {tmp_path}/sleeper", pid=pid))
+    running = job.start()
+    sleeper = await pid_in(pid)
+
+    job.shell.interrupt("the test ends it", kill_after=0.2)
+    await running
+
+    assert not lives(sleeper)  # at once: a lock is given back the moment `run` returns
+    assert job.page.running() == {}
+
+
+async def test_a_job_that_ends_by_itself_leaves_its_background_alone(tmp_path: Path) -> None:
+    job = Job(f"(echo $$; until [ -e {tmp_path}/end ]; do sleep 0.01; done; echo bye) & echo $! > {tmp_path}/pid")
+    begun = time.monotonic()
+    end = await job.run()
+    background = await pid_in(tmp_path / "pid")
+    assert (end.status, end.leftovers) == (0, True)
+    assert time.monotonic() - begun < 2
+    assert job.page.running() == {}
+    assert lives(background)
+
+    (tmp_path / "end").touch()
+    await until(lambda: "bye" in job.lines, description="the background was still read")
+    await until(lambda: not lives(background), description="the background ended by itself")
+
+
+async def test_what_a_finished_job_left_is_not_ended_with_another_job(tmp_path: Path) -> None:
+    first = Job(f"setsid sleep 60 > /dev/null 2>&1 & echo $! > {tmp_path}/pid")
+    await first.run()
+    left = await pid_in(tmp_path / "pid")
+    second = Job("echo begun; sleep 60")
+    running = second.start()
+    await until(lambda: second.lines, description="it began")
+    second.shell.interrupt("the test ends it", kill_after=1)
+    await running
+    assert lives(left)
+    os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("command", "stdin", "expected"),
+    [("cat | wc -c", b"x" * 5_000_000, "5000000"), ("echo unread", b"x" * 5_000_000, "unread"), ("wc -c", b"", "0")],
+)
+async def test_a_command_may_read_its_input_or_not(command: str, stdin: bytes, expected: str) -> None:
+    job = Job(command, stdin=stdin)
+    assert (await job.run()).status == 0
+    assert [line.strip() for line in job.lines] == [expected]
+
+
+async def test_what_a_job_has_not_read_is_dropped_when_it_ends() -> None:
+    before = _descriptors()
+    await Job("true", stdin=b"x" * 5_000_000).run()
+    await until(lambda: _descriptors() == before, description="the pipe was closed")
+
+
+@pytest.mark.parametrize("size", [100_000, 131_000])
+async def test_a_long_command_is_run(size: int) -> None:
+    job = Job(f": {'x' * size}; echo done")
+    await job.run()
+    assert job.lines == ["done"]
+
+
+async def test_a_command_too_long_for_exec_can_never_start() -> None:
+    job = Job(f": {'x' * 131_072}")
+    with pytest.raises(CannotStart, match="too long for exec") as why:
+        await job.run()
+    assert why.value.again is False
+    assert job.page.running() == {}
+
+
+async def test_a_nul_can_never_start() -> None:
+    with pytest.raises(CannotStart) as why:
+        await Job("echo \0").run()
+    assert why.value.again is False
+
+
+async def test_nothing_is_left_open_by_a_command_that_cannot_start() -> None:
+    before = _descriptors()
+    with pytest.raises(CannotStart):
+        await Job(f": {'x' * 131_072}", stdin=b"text").run()
+    assert _descriptors() == before
+
+
+@contextlib.contextmanager
+def _descriptors_left(count: int) -> Iterator[None]:
+    """Inside, no more than this many descriptors can be opened."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = (number for number in itertools.count() if not _is_open(number))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, count, None)), limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_a_host_without_descriptors_may_start_it_later(left: int) -> None:
+    job = Job("echo done")
+    with _descriptors_left(left), pytest.raises(CannotStart, match="Too many open files") as why:
+        await job.run()
+    assert why.value.again is True
+    assert (await job.run()).status == 0
+
+
+async def test_many_jobs_are_seen_to_end_where_the_system_has_no_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    slow = [Job("sleep 60") for _ in range(40)]
+    running = [job.start() for job in slow]
+    await until(lambda: all(job.page.running() for job in slow), description="the slow jobs ran")
+    async with asyncio.timeout(5):
+        assert (await Job("exit 7").run()).status == 7
+    for job in slow:
+        job.shell.interrupt("the test ends it", kill_after=1)
+    assert {end.status for end in await asyncio.gather(*running)} == {-signal.SIGTERM}
+
+
+async def test_a_job_whose_runner_is_cancelled_stays_on_the_page() -> None:
+    job = Job("echo begun; exec sleep 60")
+    running = job.start()
+    await until(lambda: job.lines, description="it began")
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    ((mark, leader),) = job.page.running().items()
+    assert mark == job.mark
+    os.killpg(leader, signal.SIGKILL)
+    await until(lambda: process_of(leader) is None, description="it was reaped: no zombie is left")
+    job.output.ended()
+
+
+async def test_no_descriptor_is_left_by_a_hundred_jobs() -> None:
+    await Job("true").run()
+    before = _descriptors()
+    for _ in range(10):
+        await asyncio.gather(*(Job("echo done").run() for _ in range(10)))
+    assert _descriptors() == before
+
+
+async def test_the_cpu_of_a_job_is_told() -> None:
+    end = await Job(f"{sys.executable} -S -c 'while sum(__import__(\"os\").times()[:2]) < 0.2: pass'").run()
+    assert 0.1 < end.cpu < 2
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count is all we need
