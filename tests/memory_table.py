@@ -42,7 +42,7 @@ class MemoryTable(Table):
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:  # noqa: ARG002
+    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
         lock = self.rows.locks.setdefault(lock_id, Lock())
         free = lock.owner is None and lock.released != owner
         if not (free or lock.owner == owner or (over is not None and lock.owner == over)):

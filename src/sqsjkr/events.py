@@ -37,7 +37,6 @@ class Event(Enum):
     WORKER_RESUMED = "worker.resumed", "The worker takes new jobs again."
 
     CONFIG_LOADED = "config.loaded", "The configuration was read from the file it names."
-    CONFIG_IGNORED = "config.ignored", "A setting was accepted and has no effect here."
 
     QUEUE_OPENED = "queue.opened", "The queue was found and can be received from."
     QUEUE_UNREACHABLE = (
@@ -81,8 +80,6 @@ class Event(Enum):
     STATS_LISTENING = "stats.listening", "The HTTP server for stats and health accepts connections."
     STATS_FAILED = "stats.failed", "The HTTP server for stats and health could not answer a request; jobs go on."
 
-    DISK_FULL = "disk.full", "Something could not be written because a disk is full; no new jobs are taken."
-    DISK_RECOVERED = "disk.recovered", "The disk that was full can be written again."
     LOG_DROPPED = "log.dropped", "Lines are missing here: the log could not be written as fast as they came."
     LOG = "log", "A line of a library, or an error nobody foresaw."
 

@@ -77,7 +77,7 @@ class ReadsThenWrites(Locker):
     def __init__(self) -> None:
         self.owners: dict[str, str] = {}
 
-    async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:  # noqa: ARG002
+    async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:
         taken = self.owners.get(lock_id)
         await asyncio.sleep(0)
         if taken not in {None, owner}:
@@ -91,7 +91,7 @@ class ReadsThenWrites(Locker):
 
 
 class UnlocksForAnyone(ReadsThenWrites):
-    async def unlock(self, lock_id: str, owner: str) -> None:  # noqa: ARG002
+    async def unlock(self, lock_id: str, owner: str) -> None:
         self.owners.pop(lock_id, None)
 
 

@@ -188,6 +188,7 @@ def test_an_unknown_level_or_format_is_refused_by_name() -> None:
         ("全\u3000角", "全\u3000角"),
         ("100%s", "100%s"),
     ],
+    ids=ascii,  # half a surrogate pair in a test's name cannot be sent to pytest-xdist's other processes
 )
 def test_control_characters_are_escaped_in_text(pipe: Pipe, log_to: Any, char: str, shown: str) -> None:
     log_to(pipe.stream)

@@ -1,0 +1,413 @@
+"""What a queue must do, on every server: hide what it hands out, and carry out the fate of each message."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+import servers
+from fleet import Fleet
+from servers import until
+from sqsjkr import clock
+from sqsjkr import queue as queues
+from sqsjkr.backends.aws import AWS
+from sqsjkr.backends.sqlite.queue import SQLiteQueue
+from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.backends.sqs import SQSQueue
+from sqsjkr.errors import BackendRefused
+from sqsjkr.message import Message
+from sqsjkr.outcome import Ending, Outcome
+from sqsjkr.queue import HIDING, Hiding, Lapsed, Queue, QueueFacts
+
+ROOT = Path(__file__).resolve().parents[2]
+DONE = Ending(Outcome.SUCCEEDED)
+Send = Callable[..., Awaitable[None]]
+NewQueue = Callable[[], Awaitable[Queue]]
+
+
+class OwnConnection(SQSQueue):
+    """A queue that opens and closes its own connection, as every worker process does."""
+
+    def __init__(self, url: str) -> None:
+        self.aws = AWS()
+        super().__init__(self.aws, url=url)
+
+    async def open(self) -> QueueFacts:
+        await self.aws.open()
+        return await super().open()
+
+    async def _close(self) -> None:
+        await self.aws.close()
+
+
+async def receive(queue: Queue, number: int = 1) -> list[Message]:
+    """Exactly so many messages; the queue may need more than one request to find them."""
+    found: list[Message] = []
+    deadline = clock.now() + 5.0
+    while len(found) < number and clock.now() < deadline:
+        found += await queue.receive(min(10, number - len(found)), 1.0)
+    assert len(found) == number
+    return found
+
+
+class QueueContract:
+    """The verbs of ``Queue``, between two workers."""
+
+    @pytest.fixture
+    async def opened(self) -> AsyncIterator[AsyncExitStack]:
+        async with AsyncExitStack() as stack:
+            yield stack
+
+    @pytest.fixture
+    def new_queue(self, opened: AsyncExitStack, make: Callable[[], Queue]) -> NewQueue:
+        async def new() -> Queue:
+            queue = make()
+            await queue.open()
+            opened.push_async_callback(queue.close)
+            return queue
+
+        return new
+
+    @pytest.fixture
+    async def here(self, new_queue: NewQueue) -> Queue:
+        return await new_queue()
+
+    @pytest.fixture
+    async def there(self, new_queue: NewQueue) -> Queue:
+        return await new_queue()
+
+    async def test_a_message_arrives_as_it_was_sent(self, here: Queue, send: Send) -> None:
+        await send('{"command": "echo \u2713"}')
+        before = clock.now()
+        [message] = await receive(here)
+        assert message.body == '{"command": "echo \u2713"}'
+        assert message.receive_count == 1
+        assert message.group is None
+        assert 0.0 <= message.age < 10.0
+        assert message.sent_at > 1_600_000_000
+        assert before <= message.received_at <= clock.now()
+
+    async def test_an_empty_queue_answers_with_nothing(self, here: Queue) -> None:
+        assert await here.receive(10, 0.0) == []
+
+    async def test_no_more_messages_come_than_were_asked_for(self, here: Queue, send: Send) -> None:
+        for _ in range(3):
+            await send("x")
+        assert len(await here.receive(1, 1.0)) == 1
+        assert len(await receive(here, 2)) == 2
+
+    async def test_what_is_received_is_hidden_from_everyone_else(self, here: Queue, there: Queue, send: Send) -> None:
+        await send("x")
+        [message] = await receive(here)
+        assert await there.receive(10, 0.0) == []
+        assert here.hidden_until(message) == message.received_at + queues.FIRST_HIDING
+
+    async def test_a_deleted_message_is_gone(
+        self, here: Queue, there: Queue, send: Send, depth: Callable[[], Awaitable[int]]
+    ) -> None:
+        await send("x")
+        [message] = await receive(here)
+        await here.settle(message, DONE)
+        await here.settle(message, DONE)
+        assert await depth() == 0
+        assert await there.receive(10, 0.0) == []
+        assert here.hidden_until(message) == 0.0
+
+    async def test_many_messages_are_deleted_together(
+        self, here: Queue, send: Send, depth: Callable[[], Awaitable[int]]
+    ) -> None:
+        for _ in range(12):
+            await send("x")
+        messages = await receive(here, 12)
+        await asyncio.gather(*(here.settle(message, DONE) for message in messages))
+        assert await depth() == 0
+
+    async def test_a_message_that_goes_back_is_visible_at_once_and_counts_its_deliveries(
+        self, here: Queue, there: Queue, send: Send
+    ) -> None:
+        await send("x")
+        [message] = await receive(here)
+        await here.settle(message, Ending(Outcome.INTERRUPTED))
+        [again] = await receive(there)
+        assert again.id == message.id
+        assert again.receive_count == 2
+        assert again.sent_at == message.sent_at
+
+    async def test_a_message_that_goes_back_with_a_delay_stays_hidden(
+        self, here: Queue, there: Queue, send: Send, depth: Callable[[], Awaitable[int]]
+    ) -> None:
+        await send("x")
+        [message] = await receive(here)
+        await here.settle(message, Ending(Outcome.CROWDED, delay=30.0))
+        assert await there.receive(10, 0.0) == []
+        assert await depth() == 1
+
+    async def test_what_was_not_started_is_given_back_at_once(self, here: Queue, there: Queue, send: Send) -> None:
+        for _ in range(12):
+            await send("x")
+        messages = await receive(here, 12)
+        await here.give_back(messages)
+        assert {one.id for one in await receive(there, 12)} == {one.id for one in messages}
+
+    async def test_a_second_delivery_renews_the_handle_and_is_not_handed_out_again(
+        self, here: Queue, send: Send, depth: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(queues, "FIRST_HIDING", 1.0)
+        await send("x")
+        [message] = await receive(here)
+        old = here._held[message.id].receipt
+        deadline = clock.now() + 5.0
+        while here._held[message.id].receipt == old and clock.now() < deadline:
+            assert await here.receive(1, 1.0) == []
+        assert here._held[message.id].receipt != old
+        await here.settle(message, DONE)
+        assert await depth() == 0
+
+    async def test_what_is_held_is_hidden_for_longer(
+        self, here: Queue, there: Queue, send: Send, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(queues, "FIRST_HIDING", 2.0)
+        monkeypatch.setattr(queues, "EXTEND_AFTER", 0.0)
+        await send("x")
+        [message] = await receive(here)
+        await until(
+            lambda: here.hidden_until(message) > message.received_at + HIDING - 1.0, description="it was hidden again"
+        )
+        left = max(0.0, message.received_at + 2.2 - clock.now())
+        assert await there.receive(1, float(int(left) + 1)) == []
+
+    async def test_a_message_that_is_not_held_any_more_is_not_hidden_again(
+        self, here: Queue, there: Queue, send: Send, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An extension that is under way must not overwrite the visibility of a message that was given back."""
+        monkeypatch.setattr(queues, "EXTEND_AFTER", 0.0)
+        under_way, may_go_on, hide = asyncio.Event(), asyncio.Event(), here._hide
+
+        async def hide_when_told(entries: Sequence[Hiding]) -> Sequence[Exception | None]:
+            under_way.set()
+            await may_go_on.wait()
+            return await hide(entries)
+
+        await send("x")
+        [message] = await receive(here)
+        monkeypatch.setattr(here, "_hide", hide_when_told)
+        await under_way.wait()
+        settling = asyncio.create_task(here.settle(message, Ending(Outcome.INTERRUPTED)))
+        await until(lambda: here.hidden_until(message) == 0.0, description="it is being given back")
+        may_go_on.set()
+        await settling
+        assert [one.id for one in await receive(there)] == [message.id]
+
+    async def test_a_delivery_that_is_deleted_elsewhere_lapses(self, here: Queue, there: Queue, send: Send) -> None:
+        await send("x")
+        [message] = await receive(here)
+        receipt = here._held[message.id].receipt
+        await there._delete([(message.id, receipt)])
+        [failure] = await here._hide([Hiding(message.id, receipt, 30.0)])
+        assert isinstance(failure, Lapsed)
+        await here.settle(message, DONE)  # its job goes on and ends: no error
+
+    async def test_one_delivery_that_lapses_does_not_spoil_its_batch(
+        self, here: Queue, there: Queue, send: Send
+    ) -> None:
+        await send("x")
+        await send("x")
+        gone, kept = await receive(here, 2)
+        await here.settle(gone, DONE)
+        hidings = [
+            Hiding(one.id, here._held[kept.id].receipt if one is kept else "no handle", 0.0) for one in (gone, kept)
+        ]
+        first, second = await here._hide(hidings)
+        assert isinstance(first, Lapsed)
+        assert second is None
+        assert [one.id for one in await receive(there)] == [kept.id]
+
+    async def test_a_message_that_is_no_job_is_buried_with_the_reason(
+        self, here: Queue, there: Queue, send: Send, dead_letters: Callable[[], Awaitable[list[tuple[str, str]]]]
+    ) -> None:
+        await send("no job")
+        [message] = await receive(here)
+        await here.settle(message, Ending(Outcome.INVALID, "the body is not JSON"))
+        assert await dead_letters() == [("no job", "invalid: the body is not JSON")]
+        assert await there.receive(10, 0.0) == []
+
+
+class TestOnSQLite(QueueContract):
+    @pytest.fixture
+    def make(self, tmp_path: Path) -> Callable[[], Queue]:
+        return lambda: SQLiteQueue(Store(tmp_path))
+
+    @pytest.fixture
+    def send(self, here: SQLiteQueue) -> Send:
+        async def send(body: str) -> None:
+            await here.send([body])
+
+        return send
+
+    @pytest.fixture
+    def depth(self, here: SQLiteQueue) -> Callable[[], Awaitable[int]]:
+        async def depth() -> int:
+            visible, hidden, _ = await here.depth()
+            return visible + hidden
+
+        return depth
+
+    @pytest.fixture
+    def dead_letters(self, here: SQLiteQueue) -> Callable[[], Awaitable[list[tuple[str, str]]]]:
+        async def read() -> list[tuple[str, str]]:
+            return await here._store.read(lambda db: db.execute("SELECT body, reason FROM dead_letter").fetchall())
+
+        return read
+
+    async def test_a_delivery_that_was_delivered_anew_lapses(self, here: Queue, there: Queue, send: Send) -> None:
+        await send("x")
+        [message] = await receive(here)
+        old = here._held[message.id].receipt
+        await there._hide([Hiding(message.id, old, 0.0)])
+        await receive(there)
+        [failure] = await here._hide([Hiding(message.id, old, 30.0)])
+        assert isinstance(failure, Lapsed)
+
+    async def test_a_message_that_was_sent_with_a_delay_comes_later(self, here: SQLiteQueue) -> None:
+        await here.send(["x"], delay=30.0)
+        assert await here.receive(1, 0.0) == []
+        assert await here.depth() == (0, 1, 0)
+
+    async def test_processes_that_open_a_new_store_together_all_find_it_open(self, tmp_path: Path) -> None:
+        stores = [Store(tmp_path / "new") for _ in range(8)]
+        try:
+            await asyncio.gather(*(store.open() for store in stores))
+        finally:
+            await asyncio.gather(*(store.close() for store in stores))
+
+    async def test_a_store_that_could_not_be_opened_is_tried_again_as_if_new(self, tmp_path: Path) -> None:
+        place = tmp_path / "store"
+        place.write_text("a file, not a directory")
+        store = Store(place)
+        for _ in range(2):
+            with pytest.raises(BackendRefused, match="cannot make the directory"):
+                await store.open()
+        place.unlink()
+        await store.open()
+        await store.close()
+
+
+class OnSQS(QueueContract):
+    @pytest.fixture
+    def sqs_url(self, aws_url: str) -> str:
+        return aws_url
+
+    @pytest.fixture
+    def jobs(
+        self,
+        aws_settings: None,
+        make_fleet: Callable[..., Fleet],  # before sqs_url, so that fleets are removed after the server is gone
+        sqs_url: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Fleet:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", sqs_url)
+        return make_fleet(sqs_url=sqs_url)
+
+    @pytest.fixture
+    def make(self, jobs: Fleet) -> Callable[[], Queue]:
+        return lambda: OwnConnection(jobs.queue_url)
+
+    @pytest.fixture
+    def send(self, jobs: Fleet) -> Send:
+        async def send(body: str) -> None:
+            jobs.send(body)
+
+        return send
+
+    @pytest.fixture
+    def depth(self, jobs: Fleet) -> Callable[[], Awaitable[int]]:
+        async def depth() -> int:
+            return sum(jobs.depth())
+
+        return depth
+
+    @pytest.fixture
+    def dead_letters(self, jobs: Fleet) -> Callable[[], Awaitable[list[tuple[str, str]]]]:
+        async def read() -> list[tuple[str, str]]:
+            found = jobs.dead_letters()
+            return [(one["Body"], one["MessageAttributes"]["sqsjkr.reason"]["StringValue"]) for one in found]
+
+        return read
+
+    async def test_the_queue_says_what_it_is(self, here: Queue, jobs: Fleet) -> None:
+        assert here.facts.name == jobs.name
+        assert here.facts.retention == 345_600.0
+        assert here.facts.dead_letters == f"{jobs.table}-dead"
+        assert not here.facts.fifo
+
+    async def test_a_queue_that_does_not_exist_is_refused(self, jobs: Fleet) -> None:
+        queue = OwnConnection(f"{jobs.queue_url}-not")
+        with pytest.raises(BackendRefused, match=r"(?i)exist"):
+            await queue.open()
+        await queue.aws.close()
+
+    async def test_without_a_dead_letter_queue_bad_messages_stay_hidden(
+        self, jobs: Fleet, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        url = jobs.sqs("CreateQueue", QueueName=f"plain-{uuid.uuid4().hex[:12]}")["QueueUrl"]
+        jobs.sqs("SendMessage", QueueUrl=url, MessageBody="no job")
+        queue = OwnConnection(url)
+        await queue.open()
+        try:
+            assert queue.facts.dead_letters is None
+            [message] = await receive(queue)
+            await queue.settle(message, Ending(Outcome.INVALID, "the body is not JSON"))
+            assert await queue.receive(10, 0.0) == []
+            told = jobs.sqs(
+                "GetQueueAttributes", QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
+            )
+            assert told["Attributes"] == {"ApproximateNumberOfMessagesNotVisible": "1"}
+            assert "has no dead-letter queue" in caplog.text
+        finally:
+            await queue.close()
+
+
+class TestOnMinistack(OnSQS):
+    async def test_fifo_messages_carry_their_group_and_are_buried_in_it(
+        self, jobs: Fleet, make_fleet: Callable[..., Fleet]
+    ) -> None:
+        fifo = make_fleet(sqs_url=jobs.sqs_url, FifoQueue="true")
+        for number, group in enumerate(("a", "b", "a")):
+            fifo.send(f"job {number}", MessageGroupId=group, MessageDeduplicationId=str(number))
+        queue = OwnConnection(fifo.queue_url)
+        await queue.open()
+        try:
+            assert queue.facts.fifo
+            received: list[Message] = []
+            while len(received) < 3:
+                received += await queue.receive(10, 1.0)
+                for message in received:
+                    await queue.settle(message, Ending(Outcome.INVALID, "no job"))
+            assert [one.body for one in received if one.group == "a"] == ["job 0", "job 2"]
+            assert [one.body for one in received if one.group == "b"] == ["job 1"]
+            assert sorted(one["Body"] for one in fifo.dead_letters()) == ["job 0", "job 1", "job 2"]
+        finally:
+            await queue.close()
+
+
+class TestOnTheBenchmarksStandIn(OnSQS):
+    @pytest.fixture
+    def sqs_url(self) -> Iterator[str]:
+        command = [sys.executable, "-m", "benchmarks.standin", "--port", "0"]
+        with subprocess.Popen(
+            servers.ending_with_this_process(command),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+            process.communicate(timeout=10)

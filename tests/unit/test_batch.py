@@ -1,0 +1,98 @@
+"""Batches: many calls, few requests, and everyone gets their own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from servers import until
+from sqsjkr.batch import Batcher
+
+
+class Sent:
+    """What was sent, batch by batch; ``failures`` says which items fail, ``gate`` holds the answers back."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.failures: dict[int, Exception] = {}
+        self.broken: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[Exception | None]:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        if self.broken:
+            raise self.broken
+        return [self.failures.get(item) for item in items]
+
+
+@pytest.fixture
+async def sent() -> Sent:
+    return Sent()
+
+
+async def test_calls_of_one_moment_share_a_request(sent: Sent) -> None:
+    batcher = Batcher(sent, size=10, linger=0.01)
+    await asyncio.gather(*(batcher(number) for number in range(4)))
+    assert sent.batches == [[0, 1, 2, 3]]
+
+
+async def test_a_full_batch_does_not_wait(sent: Sent) -> None:
+    batcher = Batcher(sent, size=3, linger=3600.0)
+    await asyncio.gather(*(batcher(number) for number in range(6)))
+    assert sent.batches == [[0, 1, 2], [3, 4, 5]]
+
+
+async def test_a_batch_that_is_not_full_waits_for_its_linger_and_no_longer(sent: Sent) -> None:
+    batcher = Batcher(sent, size=3, linger=0.01)
+    await asyncio.gather(*(batcher(number) for number in range(4)))
+    assert sent.batches == [[0, 1, 2], [3]]
+
+
+async def test_a_call_returns_only_when_its_item_was_sent(sent: Sent) -> None:
+    sent.gate.clear()
+    call = asyncio.create_task(Batcher(sent, size=1, linger=0.0)(7))
+    await until(lambda: sent.batches == [[7]], description="the item was sent")
+    assert not call.done()
+    sent.gate.set()
+    await call
+
+
+async def test_an_item_that_fails_fails_alone(sent: Sent) -> None:
+    sent.failures = {1: ValueError("one")}
+    batcher = Batcher(sent, size=3, linger=0.01)
+    answers = await asyncio.gather(*(batcher(number) for number in range(3)), return_exceptions=True)
+    assert answers == [None, sent.failures[1], None]
+
+
+async def test_a_request_that_fails_fails_everyone_in_it_and_nobody_else(sent: Sent) -> None:
+    sent.broken = OSError("no connection")
+    batcher = Batcher(sent, size=2, linger=0.01)
+    answers = await asyncio.gather(batcher(0), batcher(1), return_exceptions=True)
+    assert answers == [sent.broken] * 2
+    sent.broken = None
+    await batcher(2)
+
+
+async def test_a_caller_that_is_gone_does_not_take_the_others_with_it(sent: Sent) -> None:
+    batcher = Batcher(sent, size=10, linger=0.02)
+    calls = [asyncio.create_task(batcher(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    calls[1].cancel()
+    await asyncio.wait(calls)
+    assert sent.batches == [[0, 1, 2]]
+    assert calls[0].exception() is None
+    assert calls[1].cancelled()
+    assert calls[2].exception() is None
+
+
+async def test_batches_do_not_wait_for_each_other(sent: Sent) -> None:
+    sent.gate.clear()
+    batcher = Batcher(sent, size=1, linger=0.0)
+    calls = [asyncio.create_task(batcher(number)) for number in range(2)]
+    await until(lambda: sent.batches == [[0], [1]], description="the second was sent before the first was answered")
+    sent.gate.set()
+    await asyncio.gather(*calls)
