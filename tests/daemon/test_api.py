@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import sqsjkr as command
 
 import sqsjkr
+from commands import sqsjkr as command
 from daemon import Daemon
 
 

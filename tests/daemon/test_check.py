@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from commands import Said, sqsjkr
 
+from commands import Said, sqsjkr
 from daemon import Daemon
 from fleet import Fleet
 from servers import free_port

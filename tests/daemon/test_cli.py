@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from commands import SQSJKR, Said, sqsjkr
 
+from commands import SQSJKR, Said, sqsjkr
 from daemon import Daemon, processes
 from fleet import Fleet
 from sqsjkr import exits

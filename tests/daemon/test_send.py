@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import SQSJKR, read_terminal, sqsjkr
 
 import servers
+from commands import SQSJKR, read_terminal, sqsjkr
 from fleet import Fleet
 
 
