@@ -48,6 +48,8 @@ class Batcher(Generic[T]):
         results: Sequence[BaseException | None]
         try:
             results = await self._send([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"{len(results)} results for {len(batch)} items")  # noqa: TRY301 - for every caller
         except asyncio.CancelledError:
             for _, answer in batch:
                 answer.cancel()

@@ -224,6 +224,8 @@ class Queue(ABC):
                 held.due, held.hidden_until = sent + EXTEND_EVERY, sent + HIDING
             elif isinstance(result, Lapsed):
                 held.due = float("inf")
+                if self._held.get(held.message.id) is not held:  # settled meanwhile: no wonder
+                    continue
                 emit(Event.MESSAGE_LAPSED, "warn", f"{held.message.id} cannot be hidden any longer: {result}")
             else:
                 held.due = clock.now() + 2.0

@@ -17,8 +17,8 @@ RETRY = 5.0
 """Seconds between two tries of one waiter, at most (go-semantics section 6: the original waits exactly this long)."""
 LONGEST_STAY = 45.0
 """Seconds a copy of a job that another worker runs is kept here: a lease and a half, enough to see that worker dead."""
-BYTES = 16 * 1024 * 1024
-"""Bytes of message bodies kept here at most."""
+BODIES = 16 * 1024 * 1024
+"""Characters of message bodies kept here at most."""
 
 
 @dataclass(order=True, slots=True)
@@ -47,7 +47,7 @@ class WaitingRoom:
         self._jitter = jitter
         self._waiters: dict[str, list[_Waiter]] = {}
         self._next_try: dict[str, float] = {}
-        self._since: dict[str, float] = {}
+        self._since: dict[str, tuple[str, float]] = {}
         self._number = 0
         self._bytes = 0
         self._size = 0
@@ -56,14 +56,17 @@ class WaitingRoom:
         return self._size
 
     def park(self, message: Message, key: str, *, expires: float, stay: float = float("inf")) -> bool:
-        """Let a message wait for ``key``. False if there is no room for it, or it has been here longer than ``stay``.
+        """Let a message wait for ``key``. False if there is no room for it, or it has waited for that longer than ``stay``.
 
         ``expires``: when its life_time is over (``clock.now``); it is woken then, to be told so.
         """
         now = self._now()
-        since = self._since.setdefault(message.id, now)
+        waits_for, since = self._since.get(message.id, ("", now))
+        if waits_for != key:  # a long wait for the lock must not cut short the one for a verdict about a dead worker
+            since = now
+        self._since[message.id] = key, since
         size = len(message.body)
-        if self._size >= self._bound or self._bytes + size > BYTES or now - since > stay:
+        if self._size >= self._bound or self._bytes + size > BODIES or now - since > stay:
             self._since.pop(message.id, None)
             return False
         self._number += 1

@@ -96,3 +96,12 @@ async def test_batches_do_not_wait_for_each_other(sent: Sent) -> None:
     await until(lambda: sent.batches == [[0], [1]], description="the second was sent before the first was answered")
     sent.gate.set()
     await asyncio.gather(*calls)
+
+
+async def test_a_backend_that_answers_for_too_few_leaves_nobody_waiting() -> None:
+    async def one_result(items: Sequence[int]) -> Sequence[Exception | None]:
+        return [None]
+
+    batcher = Batcher(one_result, size=2, linger=0.01)
+    answers = await asyncio.gather(batcher(0), batcher(1), return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["1 results for 2 items"] * 2

@@ -1,0 +1,91 @@
+"""The network of the model: requests that are answered, late, lost, or delivered twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sqsjkr.ledger import Row, Table
+
+PATIENCE = 20.0
+"""Seconds until a call gives up, its retries included; a beat or a look at one takes 6."""
+SIGNATURE = 300.0
+"""Seconds after which AWS refuses a request by its signature's age."""
+
+
+class Weather(Enum):
+    """What becomes of the requests that a host sends now."""
+
+    FAIR = "answered at once"
+    SLOW = "acted upon after 15 s, then answered"
+    TRICKLING = "acted upon at once, answered after 19 s"
+    MUTE = "acted upon, never answered"
+    LOST = "not acted upon and not answered; may arrive later"
+
+
+PLANS = {  # seconds until the table acts, seconds until the answer is there
+    Weather.FAIR: (0.0, 0.0),
+    Weather.SLOW: (15.0, 15.0),
+    Weather.TRICKLING: (0.0, 19.0),
+    Weather.MUTE: (0.0, float("inf")),
+    Weather.LOST: (float("inf"), float("inf")),
+}
+Verb = Callable[[], Coroutine[Any, Any, Any]]
+"""What a request does to the table when it arrives."""
+
+
+@dataclass
+class Request:
+    worker: object
+    act: Verb
+    answer: asyncio.Future[Any]
+    sent: float
+    act_at: float
+    answer_at: float
+    fail_at: float
+    result: Any = None
+
+
+class Wire(Table):
+    """A worker's way to the table."""
+
+    def __init__(self, table: Table, send: Callable[[Verb, float], Awaitable[Any]]) -> None:
+        self._table = table
+        self._carry = send
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
+        taken: int | Row = await self._send(lambda: self._table.take_lock(lock_id, owner, event_id, over=over))
+        return taken
+
+    async def release_lock(self, lock_id: str, owner: str) -> None:
+        await self._send(lambda: self._table.release_lock(lock_id, owner))
+
+    async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
+        taken: Row | None = await self._send(lambda: self._table.take_claim(message_id, owner, over=over))
+        return taken
+
+    async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        finished: Sequence[Exception | None] = await self._send(lambda: self._table.finish_claims(claims))
+        return finished
+
+    async def drop_claim(self, message_id: str, owner: str) -> None:
+        await self._send(lambda: self._table.drop_claim(message_id, owner))
+
+    async def beat(self, session_id: str) -> None:
+        await self._send(lambda: self._table.beat(session_id), patience=6.0)
+
+    async def read_beat(self, session_id: str) -> int | None:
+        beat: int | None = await self._send(lambda: self._table.read_beat(session_id), patience=6.0)
+        return beat
+
+    async def _send(self, act: Verb, *, patience: float = PATIENCE) -> Any:
+        return await self._carry(act, patience)

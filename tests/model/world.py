@@ -1,0 +1,335 @@
+"""A world in which the real lock code runs: hosts, a table, a network between them, and jobs that can overlap.
+
+Session, TableLocker and TableThrottler are the product's own. The model is of what surrounds them: the table
+(memory_table.py, held to the tables' contract), the network, and the part of kicker and guard that ends jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from memory_table import MemoryTable
+from model.hosts import Host
+from model.network import PLANS, SIGNATURE, Request, Verb, Weather, Wire
+from sqsjkr.errors import BackendUnavailable
+from sqsjkr.ledger import Table, TableLocker, TableThrottler
+from sqsjkr.session import Session
+from sqsjkr.throttler import Claim
+
+TICK = 1.0
+"""Seconds between two looks of the kicker at its leases: four times what it takes in truth."""
+KILL = 4.0
+"""Seconds a job may live on after it was told to end (kicker.FENCE_PATIENCE)."""
+GUARD_MARGIN = 6.0
+"""Seconds after the fence at which the guard ends what the worker has not (worker.FENCE_MARGIN)."""
+SILENCE = 15.0
+"""Seconds after which the guard takes a worker for hung (guard.SILENCE)."""
+CLEANING = 5.0
+"""Seconds a dead worker's jobs may live on until the guard has killed them (promise 4)."""
+POLL = 5.0
+"""Seconds between two attempts of one waiter (waiting.RETRY)."""
+
+
+class Breach(AssertionError):
+    """A promise was broken."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One attempt; ``alive`` while a process of it may run."""
+
+    worker: Worker
+    lock_id: str | None
+    message_id: str
+    owner: str
+    ended: asyncio.Future[str]
+    alive: bool = False
+    fence: int = 0
+    outcome: str = ""
+
+
+class Worker:
+    """One worker process and its guard, as far as locks are concerned: gate, kicker and page in a few lines."""
+
+    def __init__(self, world: World, name: str, *, rate: float, offset: float) -> None:
+        self.world = world
+        self.name = name
+        self.host = Host(rate=rate, offset=offset)
+        self.weather = Weather.FAIR
+        self.frozen = False
+        self.suspended = False
+        self.dead = False
+        self.jobs: list[Job] = []
+        self.waiting = 0
+        self.hides = False
+        """Does the queue keep its messages hidden, whatever becomes of the table? Then jobs without a lock go on."""
+        self.is_unguarded = False
+        self.hangs_until = float("-inf")
+        """Until when, on the host's clock, the kicker does not come to look at its leases."""
+        self._attempts = itertools.count(1)
+        table = Wire(world.table, lambda act, patience: world.send(self, act, patience))
+        self.session = world.make_session(table, now=self.host.time)
+        self.locker = TableLocker(table, self.session)
+        self.throttler = TableThrottler(table, self.session)
+        self.pulse, self.fence = self.host.clock, float("inf")
+        self.host.start(self._live())
+        self.host.run()
+
+    def run(self, lock_id: str | None, message_id: str) -> Job:
+        """A message has been received: carry its job through the gate, and to its end. One attempt."""
+        job = self._attempt(lock_id, message_id)
+        self.host.start(self._kick(job))
+        return job
+
+    def wait(self, lock_id: str | None, message_id: str) -> None:
+        """The same, but attempt after attempt until the job has run or is known to be done."""
+        self.waiting += 1
+        self.host.start(self._kick_until_done(lock_id, message_id))
+
+    def end(self, job: Job, why: str = "by itself") -> None:
+        """The job's processes are gone."""
+        if not job.ended.done():
+            job.alive = False
+            job.ended.set_result(why)
+
+    def crash(self) -> None:
+        """The worker is gone; the guard kills what its jobs consist of within ``CLEANING`` seconds."""
+        self.dead = True
+        self.world.after(CLEANING, self._clean)
+
+    def watch(self) -> None:
+        """What the guard does, which is not frozen with its worker."""
+        clock = self.host.clock
+        if self.dead or self.suspended or self.is_unguarded:
+            return
+        if clock > self.fence + GUARD_MARGIN or clock - self.pulse > SILENCE:
+            self.dead = True
+            self._clean()
+
+    def _clean(self) -> None:
+        for job in self.jobs:
+            job.alive = False
+
+    async def _live(self) -> None:
+        await self.locker.open()
+        await self.throttler.open()
+        while True:
+            fence = float("inf")
+            for job in [job for job in self.jobs if job.alive]:
+                proven = self._proven(job)
+                fence = min(fence, proven)
+                if self.host.clock >= proven and job.outcome != "interrupted":
+                    job.outcome = "interrupted"
+                    self.host.call_later(KILL, self.end, job, "lease lost")
+            # -inf: lost for good, and being killed already; the guard has no date for that.
+            self.pulse, self.fence = self.host.clock, fence if fence > float("-inf") else float("inf")
+            await asyncio.sleep(max(TICK, self.hangs_until - self.host.clock))
+
+    def _proven(self, job: Job) -> float:
+        if job.lock_id:
+            return self.locker.proven_until()
+        return float("inf") if self.hides else self.throttler.proven_until()
+
+    def _attempt(self, lock_id: str | None, message_id: str) -> Job:
+        owner = self.world.make_owner(self, next(self._attempts))
+        return Job(self, lock_id, message_id, owner, self.host.create_future())
+
+    async def _kick_until_done(self, lock_id: str | None, message_id: str) -> None:
+        while True:
+            job = self._attempt(lock_id, message_id)
+            await self._kick(job)
+            if job.outcome in {"ran", "done"} or self.world.is_ending:
+                break
+            await asyncio.sleep(POLL)
+        self.waiting -= 1
+
+    async def _kick(self, job: Job) -> None:
+        over = False
+        try:
+            if await self._admit(job):
+                self.world.begin(job)
+                over = await job.ended == "by itself"
+                job.outcome = "ran" if over else "interrupted"
+        except BackendUnavailable:
+            job.outcome = "unanswered"
+        if job.lock_id:
+            lock_id = job.lock_id
+            await self._persist(lambda: self.locker.unlock(lock_id, job.owner))
+        if over:
+            await self._persist(lambda: self.throttler.confirm(job.message_id, job.owner))
+            self.world.confirmed.add(job.message_id)
+        else:
+            await self._persist(lambda: self.throttler.forget(job.message_id, job.owner))
+        self.jobs = [other for other in self.jobs if other is not job]
+
+    async def _admit(self, job: Job) -> bool:
+        if job.lock_id:
+            fence = await self.locker.lock(job.lock_id, job.owner, "event")
+            if fence is None:
+                job.outcome = "locked"
+                return False
+            job.fence = fence
+        claim = await self.throttler.claim(job.message_id, job.owner)
+        if claim is not Claim.FRESH:
+            job.outcome = claim.value
+            return False
+        if self.world.gates_check and self.host.clock >= self._proven(job):
+            raise BackendUnavailable("the lease was over before the job could begin")
+        return True
+
+    @staticmethod
+    async def _persist(verb: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                return await verb()
+            except BackendUnavailable:
+                await asyncio.sleep(1.0)
+
+
+@dataclass
+class World:
+    """All hosts, the table, and the time that passes for all of them."""
+
+    table: Table = field(default_factory=MemoryTable)
+    make_session: type[Session] = Session
+    make_owner: Callable[[Worker, int], str] = field(default=lambda worker, number: f"{worker.name}{number}")
+    time: float = 0.0
+    workers: list[Worker] = field(default_factory=list)
+    under_way: list[Request] = field(default_factory=list)
+    late: list[Request] = field(default_factory=list)
+    """Requests that may still arrive, or arrive a second time."""
+    running: list[Job] = field(default_factory=list)
+    begun: int = 0
+    fences: dict[str, int] = field(default_factory=dict)
+    confirmed: set[str] = field(default_factory=set)
+    gates_check: bool = True
+    """Does a gate look at the lease once more when all has been answered?"""
+    is_ending: bool = False
+    """Nobody waits any longer."""
+    _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    def add(self, name: str, *, rate: float = 1.0, offset: float = 0.0) -> Worker:
+        worker = Worker(self, name, rate=rate, offset=offset)
+        self.workers.append(worker)
+        return worker
+
+    def close(self) -> None:
+        """End every task of every host."""
+        for worker in self.workers:
+            worker.host.close()
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        self._later.append((self.time + seconds, do))
+
+    def begin(self, job: Job) -> None:
+        """A job's processes start: the one moment at which "never two at once" can be broken."""
+        self.running = [other for other in self.running if other.alive]
+        for other in [other for other in self.running if not other.worker.suspended]:
+            if job.lock_id and other.lock_id == job.lock_id:
+                raise Breach(f"two at once: {job.owner} began under {job.lock_id} while {other.owner} may be alive")
+            if other.message_id == job.message_id:
+                raise Breach(f"twice at once: {job.owner} began {job.message_id} while {other.owner} may be alive")
+        if job.message_id in self.confirmed:
+            raise Breach(f"run again: {job.owner} began {job.message_id}, which is done")
+        if job.lock_id:
+            if job.fence <= self.fences.get(job.lock_id, 0):
+                raise Breach(f"the fencing token of {job.lock_id} did not grow: {job.fence}")
+            self.fences[job.lock_id] = job.fence
+        job.alive = True
+        job.worker.jobs.append(job)
+        self.running.append(job)
+        self.begun += 1
+
+    async def send(self, worker: Worker, act: Verb, patience: float) -> Any:
+        until_acted, until_answered = PLANS[worker.weather]
+        request = Request(
+            worker,
+            act,
+            worker.host.create_future(),
+            self.time,
+            self.time + until_acted,
+            self.time + until_answered,
+            self.time + patience,
+        )
+        self.under_way.append(request)
+        self.late.append(request)
+        return await request.answer
+
+    def arrive(self, request: Request) -> None:
+        """A request arrives late, or again; nobody waits for its answer any more."""
+        self.late.remove(request)
+        _acted(request.act())
+
+    def freeze(self, worker: Worker, *, suspend: bool = False) -> None:
+        """The worker stands still (SIGSTOP), its jobs and its guard do not; or its whole host does."""
+        worker.frozen, worker.suspended = True, suspend
+
+    def thaw(self, worker: Worker) -> None:
+        worker.frozen = worker.suspended = False
+        self.settle()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and do what falls due in its order."""
+        until = self.time + seconds
+        while True:
+            self.settle()
+            step = min(self._next_event(), until - self.time)
+            if step <= 0 and self.time >= until:
+                return
+            self.time += step
+            for worker in self.workers:
+                worker.host.pass_time(step)
+
+    def settle(self) -> None:
+        """Do everything that is due now."""
+        while True:
+            for worker in self.workers:
+                worker.watch()
+                if not (worker.dead or worker.frozen):
+                    worker.host.run()
+                    if worker.host.troubles:
+                        raise worker.host.troubles[0]
+            if not self._deliver():
+                break
+        due = [do for when, do in self._later if when <= self.time]
+        self._later = [(when, do) for when, do in self._later if when > self.time]
+        for do in due:
+            do()
+        self.late = [request for request in self.late if self.time - request.sent < SIGNATURE]
+
+    def _deliver(self) -> bool:
+        """Let requests act, be answered and give up, each when it is due. Has anything happened?"""
+        before = len(self.under_way)
+        for request in list(self.under_way):
+            if request.act_at <= self.time:
+                request.act_at = float("inf")
+                request.result = _acted(request.act())
+            if not request.answer.done() and min(request.answer_at, request.fail_at) <= self.time:
+                if request.answer_at <= request.fail_at:
+                    request.answer.set_result(request.result)
+                else:
+                    request.answer.set_exception(BackendUnavailable("no answer"))
+            if request.answer.done() and request.act_at == float("inf"):
+                self.under_way.remove(request)
+        return len(self.under_way) < before
+
+    def _next_event(self) -> float:
+        times = [r.act_at - self.time for r in self.under_way]
+        times += [min(r.answer_at, r.fail_at) - self.time for r in self.under_way if not r.answer.done()]
+        times += [when - self.time for when, _ in self._later]
+        times += [w.host.next_timer() for w in self.workers if not (w.dead or w.frozen)]
+        times += [1.0 for w in self.workers if w.frozen and not w.dead]
+        return max(0.0, min(times, default=float("inf")))
+
+
+def _acted(act: Coroutine[Any, Any, Any]) -> Any:
+    """Run a verb of the memory table, which never waits."""
+    try:
+        act.send(None)
+    except StopIteration as answer:
+        return answer.value
+    raise AssertionError("the memory table waited for something")
