@@ -5,6 +5,7 @@ import asyncio
 import gc
 import os
 import signal
+import ssl
 import stat
 import sys
 from functools import partial
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS", help="hold every answer back so long")
     parser.add_argument("--queue", action="append", default=[], metavar="NAME", help="make this queue at the start")
     parser.add_argument("--table", action="append", default=[], metavar="NAME", help="make this lock table")
+    parser.add_argument("--tls", metavar="PEM", help="certificate and key: answer CONNECT as a proxy would, with TLS")
     parser.add_argument("--stay", action="store_true", help="go on when the parent is gone")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=_new_loop) as runner:
@@ -44,7 +46,11 @@ async def _serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     api = Api()
-    server = await loop.create_server(partial(Connection, api, options.latency / 1000), "127.0.0.1", options.port)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if options.tls else None
+    if tls is not None:
+        tls.load_cert_chain(options.tls)
+    connection = partial(Connection, api, options.latency / 1000, tls)
+    server = await loop.create_server(connection, "127.0.0.1", options.port)
     port = server.sockets[0].getsockname()[1]
     api.sqs.base_url = f"http://127.0.0.1:{port}"
     for name in options.queue:

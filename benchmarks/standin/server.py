@@ -1,6 +1,11 @@
-"""HTTP/1.1 over asyncio: just enough for AWS clients on loopback."""
+"""HTTP/1.1 over asyncio: just enough for AWS clients on loopback.
+
+It also plays an HTTP proxy: `CONNECT sqs.us-east-1.amazonaws.com:443` leads back here, through TLS. So a client with
+AWS's addresses built in meets the stand-in if its proxy and its certificates can be set (HTTPS_PROXY, SSL_CERT_FILE).
+"""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -18,11 +23,14 @@ class Connection(asyncio.Protocol):
     Args:
         api: what answers.
         latency: seconds to hold every answer back.
+        tls: what to answer CONNECT with; None refuses it.
     """
 
-    def __init__(self, api: Api, latency: float) -> None:
+    def __init__(self, api: Api, latency: float, tls: ssl.SSLContext | None = None) -> None:
         self._api = api
         self._latency = latency
+        self._tls = tls
+        self._upgrade: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
@@ -45,12 +53,31 @@ class Connection(asyncio.Protocol):
         self._buffer = self._buffer + data if self._buffer else data
         while not self._busy and (request := self._next_request()):
             self._busy = True
+            if request.method == "CONNECT" and self._tls is not None:
+                self._upgrade = self._loop.create_task(self._start_tls(self._tls))
+                return
             answer = self._api.handle(request)
             if isinstance(answer, Waiting):
                 self._waiting = answer.result
                 answer.result.add_done_callback(partial(self._waited, answer.encode))
             else:
                 self._send(answer)
+
+    async def _start_tls(self, tls: ssl.SSLContext) -> None:
+        """Whatever host is asked for is here."""
+        plain = self._transport
+        if plain is None:
+            return
+        plain.pause_reading()  # what comes next is TLS's
+        plain.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        try:
+            secured = await self._loop.start_tls(plain, self, tls, server_side=True)
+        except OSError:  # the client does not trust our certificate, or went away
+            plain.abort()
+            return
+        self._transport = cast("asyncio.Transport", secured)
+        self._busy = False
+        self.data_received(b"")
 
     def _waited(self, encode: Callable[[Any], Answer], result: asyncio.Future[Any]) -> None:
         self._waiting = None

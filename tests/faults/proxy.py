@@ -84,7 +84,7 @@ class Proxy:
         return f"http://127.0.0.1:{self._ports[worker]}"
 
     def add(self, fault: Fault, **matching: Any) -> Rule:
-        """Begin to do this; `matching` are fields of Rule. The first rule that fires decides, one fault a request.
+        """Begin to do this; `matching` are fields of Rule. The first rule that fires decides; CLOCK goes with others.
 
         Raises:
             ValueError: AWS does no such thing to that operation.
@@ -208,20 +208,28 @@ class Proxy:
         return self._cuts.get((call.worker, call.service), self._cuts.get((call.worker, "")))
 
     async def _answer(self, call: Call, request: web.BaseRequest, body: bytes) -> Answer:
+        if (clock := self._firing(call, clock=True)) is None:
+            return await self._weather(call, request, body)
+        self._count(call, Fault.CLOCK)
+        refusal = rules.wrong_time(clock.seconds, request.headers.get("X-Amz-Date", ""))
+        return rules.with_date(refusal or await self._weather(call, request, body), clock.seconds)
+
+    async def _weather(self, call: Call, request: web.BaseRequest, body: bytes) -> Answer:
         if call.operation == "ReceiveMessage" and (messages := self._due(call)):
             self._count(call, Fault.REDELIVER)
             return rules.good({"Messages": messages})
-        rule = next((rule for rule in list(self._rules) if rule.fires(call)), None)
-        if rule is None:
+        if (rule := self._firing(call)) is None:
             return await self._forward(call, request, body)
         if rule.fault is not Fault.REDELIVER:  # that one is done, and counted, when the message comes again
             self._count(call, rule.fault)
-        answer = rules.instead(rule, call, request.headers.get("X-Amz-Date", ""))
-        if answer is None:
-            body = await self._before(rule, call, request, body)
-            answer = await self._forward(call, request, body)
-            answer = await self._after(rule, call, request, answer, body)
-        return rules.with_date(answer, rule.seconds) if rule.fault is Fault.CLOCK else answer
+        if (answer := rules.instead(rule, call)) is not None:
+            return answer
+        body = await self._before(rule, call, request, body)
+        answer = await self._forward(call, request, body)
+        return await self._after(rule, call, request, answer, body)
+
+    def _firing(self, call: Call, *, clock: bool = False) -> Rule | None:
+        return next((r for r in list(self._rules) if (r.fault is Fault.CLOCK) == clock and r.fires(call)), None)
 
     def _count(self, call: Call, fault: Fault) -> None:
         call.fault = fault

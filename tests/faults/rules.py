@@ -33,7 +33,9 @@ class Fault(enum.StrEnum):
     REDELIVER = "redeliver"  # what a ReceiveMessage returned, a later one returns again, after `seconds` at the soonest
     SHORT = "short"  # a ReceiveMessage that finds `messages` at most, whatever there is; 0: none, at once
     CAP = "cap"  # hidden for 12 hours: ChangeMessageVisibility fails, in a batch for the entries that hold `text`
-    CLOCK = "clock"  # AWS's clock is `seconds` ahead: Date says so, and what was signed 5 minutes off is refused
+    CLOCK = (
+        "clock"  # AWS's clock is `seconds` ahead: Date and SentTimestamp say so; a signature 5 minutes off is refused
+    )
 
 
 #: Where SQS may do a thing twice. A DynamoDB write done twice is a client that asked again: see RESET_AFTER.
@@ -140,11 +142,10 @@ def failure(status: int, code: str, message: str, *, namespace: str = "com.amazo
     return Answer(status=status, headers=headers, body=body)
 
 
-def instead(rule: Rule, call: Call, signed: str) -> Answer | None:
+def instead(rule: Rule, call: Call) -> Answer | None:
     """The answer to a request that never reaches the server under this rule; None: it does.
 
-    The codes are those under "Errors" in each operation's page of the SQS and DynamoDB API references. `signed` is the
-    request's X-Amz-Date.
+    The codes are those under "Errors" in each operation's page of the SQS and DynamoDB API references.
     """
     if rule.fault is Fault.ERROR:
         code = "InternalFailure" if call.service == "sqs" else "InternalServerError"
@@ -155,8 +156,6 @@ def instead(rule: Rule, call: Call, signed: str) -> Answer | None:
         return good({})
     if rule.fault is Fault.CAP and call.operation == "ChangeMessageVisibility":
         return failure(400, "InvalidParameterValue", _beyond(call.payload))
-    if rule.fault is Fault.CLOCK:
-        return _wrong_time(rule.seconds, signed)
     return None
 
 
@@ -180,10 +179,16 @@ def with_refusals(rule: Rule, call: Call, answer: Answer) -> Answer:
 
 
 def with_date(answer: Answer, ahead: float) -> Answer:
-    """The answer of a server whose clock is that many seconds ahead."""
+    """The answer of a server whose clock is that many seconds ahead: its Date, and when its messages were sent."""
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
     headers = {name: value for name, value in answer.headers.items() if name.lower() != "date"} | {"Date": date}
-    return Answer(status=answer.status, headers=headers, body=answer.body)
+    told = answer.decoded()
+    for message in told.get("Messages") or ():
+        attributes = message.get("Attributes", {})
+        if "SentTimestamp" in attributes:
+            attributes["SentTimestamp"] = str(int(attributes["SentTimestamp"]) + int(ahead * 1000))
+    body = json.dumps(told).encode() if "Messages" in told else answer.body
+    return Answer(status=answer.status, headers=headers, body=body)
 
 
 def received_again(message: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def _slow_down(service: str, chance: random.Random) -> Answer:
     return failure(400, code, "Rate exceeded", namespace=namespace)
 
 
-def _wrong_time(ahead: float, signed: str) -> Answer | None:
+def wrong_time(ahead: float, signed: str) -> Answer | None:
     """The refusal of a request signed more than 5 minutes off AWS's time; None if it was signed well, or not at all."""
     if not signed:
         return None
