@@ -122,7 +122,9 @@ class Gate:
         if permit.claimed:
             close = self._throttler.confirm if over else self._throttler.forget
             giving.append(persist(lambda: close(permit.message.id, permit.owner)))
-        if giving:
+        if len(giving) == 1:  # nearly always: a task for it would be a waste
+            await giving[0]
+        elif giving:
             await asyncio.gather(*giving)
 
     async def confirm(self, permit: Permit, persist: Persist) -> None:

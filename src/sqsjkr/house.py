@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Protocol
 
 from sqsjkr import plugins
-from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.config import Config
 from sqsjkr.errors import ConfigError
 from sqsjkr.events import Event, emit
@@ -41,7 +41,7 @@ class House:
         self._config = config
         self._stack = stack
         self._parts: list[_Part] = []  # in the order in which they are opened
-        self._stores: dict[str, Store] = {}
+        self._table_beside_queue: Callable[[], Table] | None = None
         self._tables: dict[str, tuple[Table, Session]] = {}
         self.queue = self._make_queue()
         self.locker = locker or self._make_locker(config.locker)
@@ -74,8 +74,13 @@ class House:
         config = self._config
         if config.local:
             from sqsjkr.backends.sqlite.queue import SQLiteQueue
+            from sqsjkr.backends.sqlite.store import Store
+            from sqsjkr.backends.sqlite.table import SQLiteTable
 
-            queue: Queue = SQLiteQueue(self._store(config.local))
+            store = Store(config.local)
+            queue: Queue = SQLiteQueue(store)
+            # One connection for both: two would wait for each other's transactions.
+            self._table_beside_queue = lambda: SQLiteTable(store)
         else:
             from sqsjkr.backends.aws import AWS
             from sqsjkr.backends.sqs import SQSQueue
@@ -109,16 +114,15 @@ class House:
         return self._tables[name]
 
     def _sqlite_table(self, name: str) -> Table:
-        from sqsjkr.backends.sqlite.table import SQLiteTable
-
         directory = name.removeprefix("sqlite").removeprefix(":") or self._config.local
         if not directory:
             raise ConfigError(f'[kicker] locker or throttler = "{name}": expected "sqlite:/directory", or --local')
-        return SQLiteTable(self._store(directory))
+        if directory == self._config.local and self._table_beside_queue is not None:
+            return self._table_beside_queue()
+        from sqsjkr.backends.sqlite.store import Store
+        from sqsjkr.backends.sqlite.table import SQLiteTable
 
-    def _store(self, directory: str) -> Store:
-        """One connection for queue and table together: two would wait for each other's transactions."""
-        return self._stores.setdefault(directory, Store(directory))
+        return SQLiteTable(Store(directory))
 
     def _dynamodb_table(self) -> Table:
         from sqsjkr.backends.aws import AWS

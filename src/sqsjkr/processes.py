@@ -6,24 +6,25 @@ import contextlib
 import os
 import signal
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from sqsjkr import clock
 
+# No pathlib, no dataclasses here: the guard imports this and little else, and keeps it in memory for good.
+# ruff: noqa: PTH110, PTH123, PTH208
+
 MARK = "SQSJKR_ATTEMPT"
 """The variable that every process of a job inherits, sessions of their own and double forks included."""
-_PROC = Path("/proc")
-HAS_PROC = (_PROC / "self" / "stat").exists()
+_PROC = "/proc"
+HAS_PROC = os.path.exists(f"{_PROC}/self/stat")
 _ZOMBIE, _DEAD = "Z", "X"
 _STARTTIME = 16  # field 22 of proc_pid_stat(5), counted from the one after the group
 _CENSUS_KEPT = 0.025
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """One living process."""
 
     pid: int
@@ -39,7 +40,7 @@ _NOBODY: Mapping[int, Process] = MappingProxyType({})
 def living() -> dict[int, Process]:
     """Every process that has not ended, by pid."""
     found = {}
-    for name in os.listdir(_PROC):  # noqa: PTH208 - strings are all we need, thousands of times
+    for name in os.listdir(_PROC):
         if name.isdigit() and (process := _read(int(name))) is not None:
             found[process.pid] = process
     return found
@@ -64,7 +65,7 @@ def mark_of(pid: int) -> str | None:
     """The job attempt a process was started for; None if it carries no mark or may not be read."""
     wanted = MARK.encode() + b"="
     with contextlib.suppress(OSError):
-        for entry in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+        for entry in _content(pid, "environ").split(b"\0"):
             if entry.startswith(wanted):
                 return entry[len(wanted) :].decode("ascii", "replace")
     return None
@@ -131,9 +132,14 @@ def _group_lives(leader: int) -> bool:
     return True
 
 
+def _content(pid: int, name: str) -> bytes:
+    with open(f"{_PROC}/{pid}/{name}", "rb", buffering=0) as file:
+        return file.readall()
+
+
 def _read(pid: int) -> Process | None:
     try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
+        stat = _content(pid, "stat")
     except OSError:
         return None
     # The command's name stands in parentheses and may hold anything, parentheses included (proc_pid_stat(5)).

@@ -56,7 +56,7 @@ class WaitingRoom:
         return self._size
 
     def park(self, message: Message, key: str, *, expires: float, stay: float = float("inf")) -> bool:
-        """Let a message wait for ``key``. False if there is no room for it, or it has waited for that longer than ``stay``.
+        """Let a message wait for ``key``. False if there is no room for it, or it has waited longer than ``stay``.
 
         ``expires``: when its life_time is over (``clock.now``); it is woken then, to be told so.
         """

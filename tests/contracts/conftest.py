@@ -24,7 +24,7 @@ def aws_settings(aws_env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def dynamodb_fleet(
-    aws_settings: None,  # noqa: ARG001 - for what it does
+    aws_settings: None,
     dynamodb_url: str,
     make_fleet: Callable[..., Fleet],
     monkeypatch: pytest.MonkeyPatch,

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import servers
+from daemon import Daemon
+from faults.history import History
+from faults.proxy import Proxy
+from faults.workers import now, worker_of
+from fleet import Fleet
+
+StartWorker = Callable[..., Daemon]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_two_hundred_sleepers_cost_one_write_a_beat_and_extensions_of_ten_a_call(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, tmp_path: Path
+) -> None:
+    scale, sleepers = 0.2, 200
+    for _ in range(0, sleepers, 10):
+        entries = [
+            {"Id": str(n), "MessageBody": json.dumps({"command": f"echo >>{tmp_path}/begun; exec sleep 60"})}
+            for n in range(10)
+        ]
+        fleet.sqs("SendMessageBatch", QueueUrl=fleet.queue_url, Entries=entries)
+    (tmp_path / "begun").touch()
+    worker("a", scale=scale, max_concurrent_num=sleepers)
+    servers.wait_until(lambda: (tmp_path / "begun").stat().st_size == sleepers, timeout=30, description="all ran")
+
+    begun, first = now(), len(proxy.calls)
+    servers.wait_until(lambda: now() - begun > 20 * scale, description="twenty seconds had passed, scaled")
+    calls = proxy.calls[first:]
+
+    writes = [call for call in calls if call.service == "dynamodb" and call.operation != "GetItem"]
+    assert 1 <= len(writes) <= 20 / 5 + 1, "one every five seconds"
+    hidings = [len(call.payload["Entries"]) for call in calls if call.operation == "ChangeMessageVisibilityBatch"]
+    assert sum(hidings) >= sleepers, "every message was hidden again"
+    assert len(hidings) <= sum(hidings) / 10 + 20 / 1 * 0.5 + 2, "ten a call, but for the last call of a round"
+
+
+@pytest.fixture
+def standin() -> Iterator[str]:
+    """The stand-in server of the benchmarks: fast enough for thousands of jobs."""
+    command = [sys.executable, "-m", "benchmarks.standin", "--port", "0"]
+    server = subprocess.Popen(
+        servers.ending_with_this_process(command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+    servers.RUNNING[server.pid] = url
+    try:
+        yield url
+    finally:
+        servers.stop(server)
+        server.stdout.close()
+        del servers.RUNNING[server.pid]
+
+
+def taken(pid: int) -> tuple[int, int]:
+    """Descriptors and KiB of memory that a process has."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    memory = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())), int(memory.split()[1])
+
+
+def test_descriptors_and_memory_are_flat_over_thousands_of_jobs(
+    worker: StartWorker, make_fleet: Callable[..., Fleet], standin: str
+) -> None:
+    fleet = make_fleet(sqs_url=standin, dynamodb_url=standin)
+
+    def run(jobs: int) -> None:
+        for _ in range(0, jobs, 10):
+            entries = [{"Id": str(n), "MessageBody": '{"command": "echo hello"}'} for n in range(10)]
+            fleet.sqs("SendMessageBatch", QueueUrl=fleet.queue_url, Entries=entries)
+        servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=60, description=f"{jobs} jobs had run")
+
+    a = worker("a", scale=1, fleet=fleet, url=standin, max_concurrent_num=10, log_level="warn", ready=False)
+    run(500)
+    process = worker_of(a)
+    assert process is not None
+    descriptors, memory = taken(process.pid)
+    run(1500)
+    more_descriptors, more_memory = taken(process.pid)
+
+    assert a.stats()["invocations"]["succeeded"] == 2000
+    assert more_descriptors <= descriptors + 3
+    assert more_memory - memory < 3000, "KiB: two for each job at most"
+    assert not a.tree() or [each.pid for each in a.tree()] == [process.pid], "no zombies, no children"
+
+
+def test_a_host_short_of_descriptors_puts_jobs_back_and_runs_them_later(
+    worker: StartWorker, fleet: Fleet, history: History
+) -> None:
+    a = worker("a", scale=0.1, options=("--nofile=40",), max_concurrent_num=30)
+    jobs = [f"job{number}" for number in range(30)]
+    for job in jobs:
+        fleet.send_job(command=history.command(job, beats=5))
+
+    a.wait_for_line("starved")
+    servers.wait_until(lambda: len(history.jobs("end")) == 30, timeout=40, description="all ran in the end")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    assert sorted(history.jobs("begin")) == sorted(jobs)

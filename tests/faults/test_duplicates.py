@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import servers
+from daemon import Daemon
+from faults.history import History
+from faults.proxy import Proxy
+from faults.rules import Fault
+from fleet import Fleet
+
+StartWorker = Callable[..., Daemon]
+GO_LOCK = {"Type": "lock", "EventId": "an event of a Go daemon"}
+
+
+@pytest.mark.parametrize("where", ["same", "another"])
+def test_a_message_that_comes_again_while_its_job_runs_is_not_run_again(
+    where: str, worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    proxy.add(Fault.REDELIVER, limit=1, seconds=0.3)
+    worker("a", max_concurrent_num=4 if where == "same" else 1)
+    fleet.send_job(command=history.command("job", beats=28))
+    servers.wait_until(lambda: history.has("begin", "job"), description="the job ran")
+    if where == "another":
+        worker("b")
+
+    servers.wait_until(lambda: proxy.faults[Fault.REDELIVER], description="the message came again")
+    assert not history.has("end", "job"), "in time"
+    servers.wait_until(lambda: history.has("end", "job"), description="the job ended")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    assert history.jobs("begin") == ["job"]
+
+
+@pytest.mark.parametrize("where", ["same", "another"])
+def test_a_message_that_comes_again_while_its_job_waits_is_run_once(
+    where: str, worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    fleet.put({"Id": "L", **GO_LOCK})
+    proxy.add(Fault.REDELIVER, limit=1, seconds=0.3)
+    a = worker("a", max_concurrent_num=1)
+    fleet.send_job(command=history.command("job"), lock_id="L")
+    a.wait_for_line("job.waiting")
+    if where == "another":
+        worker("b")
+
+    servers.wait_until(lambda: proxy.faults[Fault.REDELIVER], description="the message came again")
+    fleet.put({"Id": "L", "Type": "lock"})
+    servers.wait_until(lambda: history.has("end", "job"), timeout=20, description="the job ran")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    assert history.jobs("begin") == ["job"]
+
+
+@pytest.mark.parametrize("where", ["same", "another"])
+def test_a_message_that_comes_again_after_its_job_is_dropped(
+    where: str, worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    proxy.add(Fault.REDELIVER, limit=1, seconds=1)
+    a = worker("a")
+    fleet.send_job(command=history.command("job"))
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0) and history.has("end", "job"), description="the job is over")
+    if where == "another":
+        a.kill_tree()
+        a = worker("b")
+
+    a.wait_for_line("duplicate")
+    assert history.jobs("begin") == ["job"]
+
+
+def test_at_the_twelve_hour_cap_the_job_goes_on_and_runs_once(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    proxy.add(Fault.CAP, worker="a")
+    a = worker("a", max_concurrent_num=1)
+    fleet.send_job(command=history.command("job", beats=30))
+    a.wait_for_line("message.lapsed")
+    b = worker("b")
+
+    b.wait_for_line("another worker runs it")
+    assert not history.has("end", "job")
+    servers.wait_until(lambda: history.has("end", "job"), description="the job ended")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    assert history.jobs("begin") == ["job"]
+
+
+def test_a_message_whose_hiding_lapses_early_is_run_once(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    worker("a", max_concurrent_num=1)
+    fleet.send_job(command=history.command("job", beats=25))
+    servers.wait_until(lambda: proxy.seen("ChangeMessageVisibilityBatch"), description="it was hidden for longer")
+    (entry,) = proxy.seen("ChangeMessageVisibilityBatch")[0].payload["Entries"]
+    b = worker("b")
+
+    shown = {"ReceiptHandle": entry["ReceiptHandle"], "VisibilityTimeout": 0}
+    fleet.sqs("ChangeMessageVisibility", QueueUrl=fleet.queue_url, **shown)
+
+    b.wait_for_line("another worker runs it")
+    servers.wait_until(lambda: history.has("end", "job"), description="the job ended")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    assert history.jobs("begin") == ["job"]

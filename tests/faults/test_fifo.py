@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import servers
+from daemon import Daemon
+from faults.checker import attempts, overlapping
+from faults.history import History
+from fleet import Fleet
+
+StartWorker = Callable[..., Daemon]
+
+
+def send(fleet: Fleet, history: History, group: str, job: str, beats: int = 1) -> None:
+    body = json.dumps({"command": history.command(job, beats=beats)})
+    fleet.send(body, MessageGroupId=group, MessageDeduplicationId=job)
+
+
+def test_a_group_keeps_its_order_and_groups_run_side_by_side(
+    worker: StartWorker, make_fleet: Callable[..., Fleet], history: History
+) -> None:
+    fleet = make_fleet(FifoQueue="true")
+    jobs = {group: [f"{group}{number}" for number in range(4)] for group in ("x", "y")}
+    for pair in zip(*jobs.values(), strict=True):
+        for job in pair:
+            send(fleet, history, job[0], job, beats=3)
+    for name in ("a", "b"):
+        worker(name, scale=1, fleet=fleet)
+
+    servers.wait_until(lambda: len(history.jobs("end")) == 8, timeout=20, description="all ran")
+    ran = attempts(history.notes())
+    for group, mine in jobs.items():
+        assert [job for job in history.jobs("begin") if job[0] == group] == mine
+    assert not overlapping(ran, {job: group for group, mine in jobs.items() for job in mine})
+    together = overlapping(ran, {job: "all" for mine in jobs.values() for job in mine})
+    assert together, "a job of one group ran while one of the other did"
+
+
+def test_with_ack_start_the_jobs_of_one_group_run_side_by_side(
+    worker: StartWorker, make_fleet: Callable[..., Fleet], history: History
+) -> None:
+    fleet = make_fleet(FifoQueue="true")
+    jobs = [f"job{number}" for number in range(3)]
+    for job in jobs:
+        send(fleet, history, "one", job, beats=10)
+    worker("a", scale=1, fleet=fleet, ack="start")
+
+    servers.wait_until(lambda: len(history.jobs("begin")) == 3, description="all had begun")
+    assert not history.jobs("end"), "none waited for another's end"
+    servers.wait_until(lambda: len(history.jobs("end")) == 3, description="all ended")
+    assert fleet.depth() == (0, 0, 0)

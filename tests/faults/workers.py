@@ -1,0 +1,50 @@
+"""Starting workers for fault tests: behind the proxy, each with a port and a name of its own, leases scaled."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import daemon as daemons
+import servers
+from faults.history import WORKER
+
+LEASE = 30.0  # seconds, unscaled: the product's
+SILENCE = 15.0
+LAUNCHER = Path(__file__).with_name("launcher.py")
+
+
+def now() -> float:
+    """Seconds since boot, as in the history."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def launch(scale: float, *options: str) -> list[str]:
+    """The command that runs the daemon with its constants scaled; see the launcher."""
+    return [sys.executable, "-P", str(LAUNCHER), f"{scale:g}", *options, "run"]
+
+
+def environment(url: str, worker: str) -> dict[str, str]:
+    """The environment of a worker that knows only the server at `url`."""
+    return servers.clean_environment() | {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        WORKER: worker,
+    }
+
+
+def worker_of(daemon: daemons.Daemon) -> daemons.Process | None:
+    """The worker below a daemon's guard, None if there is none (yet, or any more)."""
+    everyone = daemons.processes()
+    guard = everyone.get(daemon.pid)
+    if guard is None:
+        return None
+    words = guard.command
+    return next((each for each in everyone.values() if each.parent == guard.pid and each.command == words), None)
