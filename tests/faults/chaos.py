@@ -82,7 +82,6 @@ class Chaos:
             if seat.restart_at is None:
                 seat.restart_at = now() + self._random.uniform(0, self.plan.lease / 3)
             elif now() >= seat.restart_at:
-                seat.bury()
                 seat.start()
 
     def _start(self, name: str, number: int) -> daemons.Daemon:
@@ -158,9 +157,19 @@ class Chaos:
         return problems
 
     def _held(self) -> list[str]:
-        """Locks that are held, and claims of jobs that are over but not marked as such."""
+        """Locks that are held, and claims of jobs that are over but not marked as such.
+
+        Not the claims of jobs whose worker was disturbed: it may have had to leave while the table did not answer.
+        """
         rows = self._fleet.rows()
-        of_jobs = {self._messages[job] for job, sent in self._sent.items() if sent.must_end}
+        ended = {each.begin.job: each for each in checker.attempts(self.history.notes()) if each.ended}
+        troubled = self._mischief.disturbances
+        sure = [
+            each
+            for each in ended.values()
+            if not any(d.worker == each.begin.worker and d.until >= each.begin.time for d in troubled)
+        ]
+        of_jobs = {self._messages[each.begin.job] for each in sure}
         held = [
             f"lock {row['Id']} is held by {row.get('Owner')}"
             for row in rows
@@ -181,7 +190,6 @@ class Chaos:
                 problems.append(
                     Violation(promise="a stop is orderly", text=f"{seat.worker} left with exit code {code}")
                 )
-            seat.bury()
             bugs = [
                 line for line in seat.log if any(sign in line for sign in ("Traceback", "bug in sqsjkr", "ERROR log "))
             ]

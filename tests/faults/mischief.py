@@ -62,7 +62,7 @@ class Seat:
         self._numbers = itertools.count(1)
         self.busy_until = 0.0  # something is being done to its processes
         self.cut_until = 0.0  # it is cut off
-        self.log: list[str] = []
+        self._daemons: dict[str, daemons.Daemon] = {}
         self.start()
 
     @property
@@ -70,15 +70,16 @@ class Seat:
         """The name of the daemon that sits here now."""
         return f"{self.name}.{self.number}"
 
+    @property
+    def log(self) -> list[str]:
+        """What all daemons said that ever sat here; a worker may go on for a while when its guard is gone."""
+        return [f"{name} {line}" for name, daemon in self._daemons.items() for line in list(daemon.lines)]
+
     def start(self) -> None:
         """Let the next daemon sit down."""
         self.number = next(self._numbers)
-        self.daemon = self._start(self.name, self.number)
+        self.daemon = self._daemons[self.worker] = self._start(self.name, self.number)
         self.restart_at: float | None = None
-
-    def bury(self) -> None:
-        """Keep what the daemon said that has ended here."""
-        self.log += [f"{self.worker} {line}" for line in self.daemon.lines]
 
 
 class Mischief:

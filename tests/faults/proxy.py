@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import json
 import random
 import socket
-import struct
 import threading
 import time
 from collections.abc import Coroutine
@@ -163,7 +161,7 @@ class Proxy:
         listener, protocol = self._servers.pop(worker)
         listener.close()
         for connection in protocol.connections:
-            _reset(connection.transport)
+            rules.reset(connection.transport)
         if not for_good:
             self._kept[worker] = socket.socket()
             self._kept[worker].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,7 +170,7 @@ class Proxy:
     async def _drop(self, worker: str, service: str) -> None:
         for call, request in self._under_way.items():
             if (call.worker, call.service) == (worker, service):
-                _reset(request.transport)
+                rules.reset(request.transport)
 
     async def _serve(self, worker: str, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.content.read()
@@ -184,7 +182,7 @@ class Proxy:
             answer = await self._answer(call, request, body)
             await self._while_cut(call)
         except (_LostError, aiohttp.ClientError):  # the latter: the server itself is gone
-            _reset(request.transport)
+            rules.reset(request.transport)
             return web.Response()  # nobody gets it
         except Exception as problem:  # a mistake of this module is no fault to be borne: it fails the test
             self._problems.append(problem)
@@ -297,12 +295,3 @@ class Proxy:
         task.add_done_callback(self._sent.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask for it
         return task
-
-
-def _reset(transport: asyncio.BaseTransport | None) -> None:
-    """End a connection with RST: the peer sees a reset, not an orderly end."""
-    if isinstance(transport, asyncio.WriteTransport):
-        peer = transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()

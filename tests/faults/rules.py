@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
 import json
 import random
+import socket
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -224,3 +228,12 @@ def wrong_time(ahead: float, signed: str) -> Answer | None:
         return None
     what = "Signature expired" if off < timedelta(0) else "Signature not yet current"
     return failure(400, "InvalidSignatureException", f"{what}: {signed} is {abs(off).total_seconds():.0f} s off")
+
+
+def reset(transport: asyncio.BaseTransport | None) -> None:
+    """End a connection with RST: the peer sees a reset, not an orderly end."""
+    if isinstance(transport, asyncio.WriteTransport):
+        peer = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
