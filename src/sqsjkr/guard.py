@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 from sqsjkr import clock, processes
+from sqsjkr.backstop import stand_by
 from sqsjkr.page import Page
 
 SILENCE = 15.0
@@ -41,6 +42,7 @@ def guarded(work: Callable[[Page], int]) -> int:
     page = Page()
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited from our parent: then nobody could be waited for
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    backstop = stand_by(page)
     _prctl(_SET_CHILD_SUBREAPER, 1)
     before = set(processes.descendants(os.getpid(), processes.living())) if processes.HAS_PROC else set()
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -51,6 +53,8 @@ def guarded(work: Callable[[Page], int]) -> int:
     try:
         return _Watch(worker, page, before).until_it_ends()
     finally:
+        if backstop is not None:
+            backstop.dismiss()
         while signal.sigtimedwait(_WATCHED, 0) is not None:  # it came too late: there is nothing left to stop
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
@@ -68,6 +72,7 @@ def _be_the_worker(guard: int, mask: set[int | signal.Signals], page: Page, work
         for number in _STOPS:  # until the worker has handlers of its own it has nothing to end
             signal.signal(number, lambda *_: os._exit(0))
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        page.set_worker(os.getpid())
         code = work(page)
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

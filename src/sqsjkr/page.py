@@ -10,6 +10,7 @@ import struct
 
 _PULSE = struct.Struct("=dd")
 _SLOT = struct.Struct("=24sq")
+_PID = struct.Struct("=q")
 _FIRST = 64
 MARK_LENGTH = 24
 """Bytes of an attempt's mark (ASCII)."""
@@ -34,6 +35,14 @@ class Page:
         """The last beat: (now, fence); (0, 0) before the first."""
         now, fence = _PULSE.unpack_from(self._memory, 0)
         return now, fence
+
+    def set_worker(self, pid: int) -> None:
+        """Which process the worker is."""
+        _PID.pack_into(self._memory, _PULSE.size, pid)
+
+    def worker(self) -> int:
+        """The worker's pid."""
+        return int(_PID.unpack_from(self._memory, _PULSE.size)[0])
 
     def enter(self, mark: str) -> None:
         """An attempt is about to start a process."""

@@ -26,8 +26,9 @@ SOON = 5.0
 
 IMPATIENT = """
 import sys
-from sqsjkr import guard, queue, session, waiting
+from sqsjkr import backstop, guard, queue, session, waiting
 guard.SILENCE = 1.0
+backstop.PATIENCE = 2.0
 queue.FIRST_HIDING = 1.0
 waiting.RETRY = 0.5
 session.Session.__init__.__kwdefaults__["lease"] = 3.0
@@ -152,6 +153,26 @@ def test_the_jobs_of_a_killed_process_group_die(start: Start, tmp_path: Path) ->
     os.killpg(guard.pid, signal.SIGKILL)
     family.wait_until_dead()
     wait_until(lambda: not lives(worker), timeout=SOON, description="the worker was gone")
+
+
+def test_the_jobs_die_when_guard_and_worker_are_killed_in_one_moment(start: Start, tmp_path: Path) -> None:
+    family = Family(tmp_path)
+    guard = start()
+    family.wait()
+    for pid in (guard.pid, worker_of(guard)):
+        os.kill(pid, signal.SIGKILL)
+    family.wait_until_dead()
+    guard.wait_for_line("guard and worker died together")
+
+
+def test_the_jobs_die_when_guard_and_worker_are_frozen_in_one_moment(start: Start, tmp_path: Path) -> None:
+    family = Family(tmp_path)
+    guard = start(command=impatient())
+    family.wait()
+    for pid in (worker_of(guard), guard.pid):
+        os.kill(pid, signal.SIGSTOP)
+    family.wait_until_dead()
+    guard.wait(SOON)
 
 
 def test_the_jobs_of_a_frozen_worker_die(start: Start, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 SCALED = {
     "session": ("LEASE", "BEAT_EVERY"),
     "guard": ("SILENCE", "LOOK_EVERY"),
+    "backstop": ("PATIENCE", "GLANCE_EVERY"),
     "queue": ("FIRST_HIDING", "EXTEND_AFTER", "EXTEND_EVERY", "HIDING", "LOOK_EVERY"),
     "worker": ("LONG_POLL", "TICK", "READY_FOR", "FULL_FOR", "FENCE_MARGIN", "LAST_WORDS"),
     "kicker": ("FENCE_PATIENCE", "LONGEST_RETRY"),

@@ -12,6 +12,7 @@ from faults.workers import LEASE
 FAULTS = {
     "kill_worker": 3,
     "kill_guard": 2,
+    "kill_both": 2,
     "freeze_worker": 2,
     "freeze_guard": 1,
     "terminate": 1,
@@ -20,7 +21,7 @@ FAULTS = {
     "redeliver": 2,
     "clock": 1,
 }
-"""All that may happen. Not by default: `kill_both`, guard and worker at one moment; nobody is left to end the jobs."""
+"""All that may happen, each with its weight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

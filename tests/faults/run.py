@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where pytest 
 import servers
 from faults.chaos import Chaos
 from faults.proxy import Proxy
-from faults.report import FAULTS, Plan
+from faults.report import Plan
 from fleet import Fleet
 
 
@@ -24,7 +24,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--daemons", type=int, default=3)
     parser.add_argument("--scale", type=float, default=0.2, help="of the leases: 1 is the product as it is")
-    parser.add_argument("--kill-both", action="store_true", help="kill guard and worker at one moment, too")
     parser.add_argument("--rate", type=float, default=3.0, help="jobs a second")
     parser.add_argument(
         "--pause", type=float, help="seconds between two faults, on average; default: two thirds of a lease"
@@ -38,7 +37,6 @@ def main() -> int:
         workers=options.daemons,
         scale=options.scale,
         jobs_a_second=options.rate,
-        faults=FAULTS | ({"kill_both": 2} if options.kill_both else {}),
         pause=options.pause or 20 * options.scale,
     )
     say = (lambda _: None) if options.quiet else (lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
