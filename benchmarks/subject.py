@@ -126,12 +126,13 @@ class Daemon:
         return time.monotonic() - begun
 
     def pids(self) -> list[int]:
-        """The daemon's processes: what we started, and all that descends from it."""
+        """The daemon's processes: what we started, its backstop (no child of it), and all that descends from them."""
         parents: dict[int, list[int]] = {}
         for entry in os.scandir("/proc"):
             if entry.name.isdigit() and (stat := _stat(int(entry.name))):
                 parents.setdefault(int(stat[1]), []).append(int(entry.name))
         found = [self._process.pid]
+        found += [pid for pid in parents.get(1, []) if pid != found[0] and _words(pid) == _words(found[0])]
         for pid in found:
             found += parents.get(pid, [])
         return found
@@ -195,6 +196,13 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def _words(pid: int) -> bytes:
+    """The command line a process was started with; forks share it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def _stat(pid: int) -> list[str] | None:
