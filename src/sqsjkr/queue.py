@@ -169,7 +169,8 @@ class Queue(ABC):
         self._held.pop(held.message.id, None)
         if held.extending is not None:  # its answer must not overwrite the visibility that is set next
             await asyncio.wait({held.extending})
-        await self._hiding(Hiding(held.message.id, held.receipt, delay))
+        with contextlib.suppress(Lapsed):  # delivered anew already, or deleted: it is out of our hands, as it should be
+            await self._hiding(Hiding(held.message.id, held.receipt, delay))
 
     async def _lay_to_rest(self, held: _Held, ending: Ending) -> None:
         message = held.message
