@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeVar
 
 from sqsjkr import clock
 from sqsjkr.config import Config
@@ -29,7 +28,8 @@ from sqsjkr.worker import Worker
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 PARKED_PER_SLOT = 10
-T = TypeVar("T")
+EXIT_LEFT_UNDONE = 1
+"""With ``until_empty``: jobs went back to the queue instead of running."""
 
 
 async def run(
@@ -53,7 +53,7 @@ async def run(
     try:
         async with AsyncExitStack() as stack:
             house = House(config, stack, locker=locker, throttler=throttler)
-            await _until_it_answers("what the worker needs", house.open)
+            await _open(house)
             pulse.cancel()
             worker = await _move_in(config, house, stack, page, logs, until_empty=until_empty)
             signals.hand_over_to(worker)
@@ -63,6 +63,9 @@ async def run(
             return 0
         raise
     else:
+        if until_empty and (undone := worker.left_undone()):
+            emit(Event.MESSAGE_RETURNED, "error", f"{undone} deliveries went back to the queue: run again for them")
+            return EXIT_LEFT_UNDONE
         return EXIT_WORKER_DIED if worker.guard_lost else 0
     finally:
         pulse.cancel()
@@ -89,7 +92,7 @@ async def _move_in(
         output_tail=config.output_tail,
         output_rate=config.output_rate,
     )
-    kicker = Kicker(house.queue, Gate(house.locker, house.throttler, room), stats, page, rules)
+    kicker = Kicker(house.queue, Gate(house.locker, house.throttler, room), stats, page, rules, house.trouble)
     worker = Worker(
         house.queue,
         kicker,
@@ -146,27 +149,30 @@ class _Signals:
 
     def _stop_early(self, number: signal.Signals) -> None:
         emit(Event.WORKER_STOPPING, "info", f"{number.name} received before the first job")
+        emit(Event.WORKER_STOPPED, "info", "stopped")
         self.stopped_early = True
         if self._starting is not None:
             self._starting.cancel()
 
 
-async def _until_it_answers(what: str, ask: Callable[[], Awaitable[T]]) -> T:
+async def _open(house: House) -> None:
     """Ask until there is an answer: a daemon that starts before its network does must not stay dead.
 
     Raises ``BackendRefused`` at once: asking again would not help.
     """
-    trouble = Streak(what, Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
+    queue = Streak("what the worker needs", Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
     while True:
         try:
-            answer = await ask()
+            await house.open()
         except BackendRefused:
             raise
         except BackendUnavailable as why:
+            trouble = house.trouble if house.opening == "the lock table" else queue
             await asyncio.sleep(trouble.failed(why))
         else:
-            trouble.over()
-            return answer
+            queue.over()
+            house.trouble.over()
+            return
 
 
 @asynccontextmanager

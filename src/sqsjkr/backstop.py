@@ -15,6 +15,7 @@ import time
 from typing import NoReturn
 
 from sqsjkr import clock, processes
+from sqsjkr.lastwords import say
 from sqsjkr.page import Page
 
 PATIENCE = 20.0
@@ -69,9 +70,8 @@ def _wait(page: Page, alive: int, guard: int) -> NoReturn:
             processes.send([page.worker(), guard], signal.SIGKILL)
     killed = _end_jobs(page)
     if killed:
-        text = f"guard and worker died together; {killed} processes of their jobs were killed, their messages come back"
-        with contextlib.suppress(OSError):
-            os.write(2, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} ERROR guard.killed  {text}\n".encode())
+        what = f"{killed} processes of their jobs were killed, their messages come back"
+        say(page, f"guard and worker died together; {what}")
     os._exit(0)
 
 

@@ -70,6 +70,7 @@ class Event(Enum):
         "settle.retried",
         "What became of a message could not be told to queue or table; it is tried again.",
     )
+    SETTLE_RESUMED = "settle.resumed", "What became of messages can be told to queue and table again."
     SETTLE_GIVEN_UP = "settle.given_up", "The worker stops before queue or table took what became of a message."
 
     LEASE_LOST = "lease.lost", "The worker cannot prove its lease any more and ends its locked jobs."

@@ -15,7 +15,7 @@ INTERRUPTED = 130
 MEANINGS: Mapping[int, str] = MappingProxyType(
     {
         OK: "done; for `run`: an orderly stop",
-        FAILED: "AWS, the embedded store or the stats' address said no",
+        FAILED: "AWS, the embedded store or the stats' address said no; or jobs went back with `run --until-empty`",
         USAGE: "the command line or the configuration is wrong; nothing was done",
         EXIT_WORKER_DIED: "the worker died or hung; its guard ended its jobs, which come back",
         INTERRUPTED: "interrupted at the keyboard",

@@ -1,6 +1,6 @@
 """May this job run now? life_time, lock, claim, in that order. What is taken here is given back here.
 
-A claim is taken after the lock, so that a job that only waits leaves no mark.
+A claim is taken after the lock, so that a job that only waits leaves no mark; of what may be a copy, before it.
 """
 
 from __future__ import annotations
@@ -54,9 +54,12 @@ class Permit:
 
     def variables(self) -> dict[bytes, bytes]:
         """What the job's environment gets beside the daemon's: its own variables, then ours."""
+        return {key.encode(): value.encode() for key, value in self.job.env.items() if key} | self.facts()
+
+    def facts(self) -> dict[bytes, bytes]:
+        """Our variables alone."""
         job, message = self.job, self.message
-        variables = {key: value for key, value in job.env.items() if key}
-        variables |= {
+        variables = {
             "SQSJKR_JOB_ID": job.id,
             "SQSJKR_EVENT_ID": job.event_id,
             "SQSJKR_RECEIVE_COUNT": str(message.receive_count),
@@ -84,6 +87,7 @@ class Gate:
         self._room = room
         self._now = now
         self._locked_here: set[str] = set()
+        self._asking: dict[str, asyncio.Future[None]] = {}
         self._prefix = os.urandom(8).hex()
         self._attempts = itertools.count(1)
 
@@ -99,6 +103,10 @@ class Gate:
             if job.expired(age):
                 over = f"{durations.format(round(age, 3))} old, life_time {durations.format(job.life_time)}"
                 permit.refusal = await self._claim(permit) or Ending(Outcome.EXPIRED, over)
+            elif message.receive_count > 1 and job.lock_id:
+                # It may be a copy, and a copy must not have the lock, not even until its claim is answered: another
+                # job that is to be aborted if locked would give up for nothing.
+                permit.refusal = await self._claim(permit) or await self._lock(permit)
             else:
                 taken = await self._lock(permit)
                 waits = taken is not None and taken.outcome is Outcome.LOCKED
@@ -107,6 +115,8 @@ class Gate:
             permit.refusal = Ending(Outcome.UNANSWERED, str(trouble), SHORT_PAUSE)
         except Exception as bug:  # noqa: BLE001 - a guard fails closed, whatever a locker of the operator's own raises
             permit.refusal = Ending(Outcome.UNANSWERED, f"locker or throttler failed: {bug!r}", SHORT_PAUSE)
+        finally:
+            self._tell_who_asks(permit)
         return permit
 
     async def leave(self, permit: Permit, persist: Persist, ending: Ending) -> None:
@@ -158,19 +168,27 @@ class Gate:
         job = permit.job
         if not job.lock_id:
             return None
-        key = f"lock {job.lock_id}"
-        if job.lock_id in self._locked_here or (not job.abort_if_locked and self._room.has_older(key, permit.message)):
+        while job.abort_if_locked and (asking := self._asking.get(job.lock_id)) is not None:
+            await asyncio.shield(asking)  # whoever asks now may yet turn out to be a copy that does not run
+        older = not job.abort_if_locked and self._room.has_older(f"lock {job.lock_id}", permit.message)
+        if job.lock_id in self._locked_here or older:
             return self._taken(job, "on this host")
         self._locked_here.add(job.lock_id)
+        self._asking[job.lock_id] = asyncio.get_running_loop().create_future()
         permit.locked = True
         fence = await self._locker.lock(job.lock_id, permit.owner, job.event_id)
         permit.answered = True
         if fence is None:
-            self._locked_here.discard(job.lock_id)
+            self._let_go(job.lock_id)
             permit.locked = False
             return self._taken(job, "elsewhere")
         permit.fence = fence
         return None
+
+    def _tell_who_asks(self, permit: Permit) -> None:
+        """Whoever waits for this permit's answer to decide about its own may look again."""
+        if permit.locked and permit.refusal is None and (asking := self._asking.pop(permit.job.lock_id, None)):
+            asking.set_result(None)
 
     async def _claim(self, permit: Permit) -> Ending | None:
         permit.claimed = True
@@ -186,8 +204,13 @@ class Gate:
     async def _unlock(self, permit: Permit, persist: Persist) -> None:
         lock_id = permit.job.lock_id
         await persist(lambda: self._locker.unlock(lock_id, permit.owner))
-        self._locked_here.discard(lock_id)
+        self._let_go(lock_id)
         self._room.released(f"lock {lock_id}")
+
+    def _let_go(self, lock_id: str) -> None:
+        self._locked_here.discard(lock_id)
+        if asking := self._asking.pop(lock_id, None):
+            asking.set_result(None)
 
     @staticmethod
     def _taken(job: Job, where: str) -> Ending:

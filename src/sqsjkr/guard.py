@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from sqsjkr import clock, processes
 from sqsjkr.backstop import stand_by
+from sqsjkr.lastwords import say
 from sqsjkr.page import Page
 
 SILENCE = 15.0
@@ -103,7 +104,7 @@ class _Watch:
                 processes.send([self._worker], signal.Signals(received.si_signo))
             self._reap()
             if self._status is None and (why := self._hung()):
-                _say(f"the worker {why}: it is killed, and its jobs with it")
+                say(self._page, f"the worker {why}: it is killed, and its jobs with it")
                 processes.send([self._worker], signal.SIGKILL)
                 self._end_jobs()
         code = os.waitstatus_to_exitcode(self._status)
@@ -111,7 +112,10 @@ class _Watch:
         if code >= 0 and not self._killed:
             return code
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
-        _say(f"the worker {how}; {len(self._killed)} processes of its jobs were killed, their messages come back")
+        say(
+            self._page,
+            f"the worker {how}; {len(self._killed)} processes of its jobs were killed, their messages come back",
+        )
         return EXIT_WORKER_DIED
 
     def _hung(self) -> str:
@@ -169,9 +173,3 @@ def _open_standard_streams() -> None:
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def _say(text: str) -> None:
-    """The guard has no log of its own: one plain line, in the place where the log goes."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} ERROR guard.killed  {text}\n".encode())

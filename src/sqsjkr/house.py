@@ -14,6 +14,7 @@ from sqsjkr.ledger import Table, TableLocker, TableThrottler
 from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.queue import Queue
 from sqsjkr.session import Session
+from sqsjkr.streak import Streak
 from sqsjkr.throttler import NoThrottler, Throttler
 
 # The backends are imported where they are made: an embedded worker needs no AWS, an SQS worker no SQLite, and each
@@ -41,7 +42,11 @@ class House:
         self._config = config
         self._stack = stack
         self._parts: list[_Part] = []  # in the order in which they are opened
+        self.opening = ""
+        """What ``open`` is, or was, waiting for."""
         self._table_beside_queue: Callable[[], Table] | None = None
+        self.trouble = Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        """Trouble with the table, whoever meets it first."""
         self._tables: dict[str, tuple[Table, Session]] = {}
         self.queue = self._make_queue()
         self.locker = locker or self._make_locker(config.locker)
@@ -55,6 +60,9 @@ class House:
         """
         while self._parts:
             part = self._parts[0]
+            self.opening = "the queue" if part is self.queue else "what the worker needs"
+            if any(part is table for table, _ in self._tables.values()):
+                self.opening = "the lock table"
             await part.open()
             self._stack.push_async_callback(part.close)
             self._parts.pop(0)
@@ -110,7 +118,7 @@ class House:
         if name not in self._tables:
             table = self._sqlite_table(name) if name.startswith("sqlite") else self._dynamodb_table()
             self._parts.append(table)
-            self._tables[name] = table, Session(table)
+            self._tables[name] = table, Session(table, trouble=self.trouble)
         return self._tables[name]
 
     def _sqlite_table(self, name: str) -> Table:

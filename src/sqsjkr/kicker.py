@@ -19,7 +19,6 @@ from sqsjkr.outcome import Ending, Outcome, Settlement
 from sqsjkr.output import Output
 from sqsjkr.page import Page
 from sqsjkr.process import CannotStart, Command
-from sqsjkr.processes import MARK
 from sqsjkr.queue import Queue
 from sqsjkr.stats import Stats
 from sqsjkr.streak import Streak
@@ -53,7 +52,9 @@ class _Running:
 class Kicker:
     """Carries messages through gate and shell, and settles each exactly once."""
 
-    def __init__(self, queue: Queue, gate: Gate, stats: Stats, page: Page, rules: Rules) -> None:
+    def __init__(
+        self, queue: Queue, gate: Gate, stats: Stats, page: Page, rules: Rules, trouble: Streak | None = None
+    ) -> None:
         self._queue = queue
         self._gate = gate
         self._stats = stats
@@ -64,8 +65,9 @@ class Kicker:
         self._closing = ""
         self._interrupting: tuple[str, float] | None = None
         self._giving_up = asyncio.Event()
+        self._settling = Streak("telling what became of jobs", Event.SETTLE_RETRIED, Event.SETTLE_RESUMED)
         self._confirming: set[asyncio.Task[None]] = set()
-        self.trouble = Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        self.trouble = trouble or Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
         """Begins when the gate gets no answer, ends with the next answer."""
         self.starving = Streak("starting jobs", Event.WORKER_PAUSED, Event.WORKER_RESUMED)
         """Begins when a job cannot be started for want of processes, memory or descriptors."""
@@ -152,7 +154,8 @@ class Kicker:
         if self._interrupting:  # it was on its way while the others were ended
             shell.interrupt(self._interrupting[0], kill_after=self._interrupting[1])
         begun = clock.now()
-        self._tell_start(permit, command, begun)
+        if stdin is None:
+            self._tell_start(permit, command, begun)
         try:
             end = await shell.run(command, self._environment | dict(variables), output, stdin=stdin)
         except CannotStart as why:
@@ -176,7 +179,7 @@ class Kicker:
     async def _trigger(self, permit: Permit, refusal: Ending) -> Ending:
         """Tell the trigger of the expired job: the original's text on its stdin, the facts as JSON in a variable."""
         job, sent_at = permit.job, permit.message.sent_at
-        variables = {b"SQSJKR_EXPIRED": trigger.facts(job, sent_at).encode(), MARK.encode(): permit.owner.encode()}
+        variables = permit.facts() | {b"SQSJKR_EXPIRED": trigger.facts(job, sent_at).encode()}
         emit(Event.JOB_TRIGGER, "info", f"{job.event_id}: {refusal.detail}", event_id=job.event_id, message_id=job.id)
         ending = await self._run(permit, self._rules.trigger, variables, trigger.text(job, sent_at).encode())
         if ending.outcome in {Outcome.INTERRUPTED, Outcome.STARVED}:
@@ -217,8 +220,9 @@ class Kicker:
                 if self._giving_up.is_set():
                     emit(Event.SETTLE_GIVEN_UP, "error", f"left as it is, it will come back by itself: {trouble}")
                     return False
-                emit(Event.SETTLE_RETRIED, "warn" if pause == FIRST_RETRY else "debug", f"tried again: {trouble}")
+                self._settling.failed(trouble)
             else:
+                self._settling.over()
                 return True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._giving_up.wait(), random.uniform(pause / 2, pause))  # noqa: S311 - jitter

@@ -11,6 +11,7 @@ import struct
 _PULSE = struct.Struct("=dd")
 _SLOT = struct.Struct("=24sq")
 _PID = struct.Struct("=q")
+_JSON_AT = _PULSE.size + _PID.size
 _FIRST = 64
 MARK_LENGTH = 24
 """Bytes of an attempt's mark (ASCII)."""
@@ -43,6 +44,14 @@ class Page:
     def worker(self) -> int:
         """The worker's pid."""
         return int(_PID.unpack_from(self._memory, _PULSE.size)[0])
+
+    def speak_json(self) -> None:
+        """The log is for machines, and so are last words."""
+        self._memory[_JSON_AT] = 1
+
+    def speaks_json(self) -> bool:
+        """Is the log for machines?"""
+        return self._memory[_JSON_AT] == 1
 
     def enter(self, mark: str) -> None:
         """An attempt is about to start a process."""

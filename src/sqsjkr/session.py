@@ -16,6 +16,7 @@ from typing import Protocol
 from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.events import Event, emit
+from sqsjkr.streak import Streak
 
 LEASE = 30.0
 """Seconds that an observer must see one beat unchanged before it may take over."""
@@ -38,10 +39,17 @@ class Beats(Protocol):
 class Session:
     """The name under which this process takes locks and claims, kept alive by one beat however many it holds.
 
-    ``lease`` in seconds; ``now`` is the host's clock (``clock.now``).
+    ``lease`` in seconds; ``now`` is the host's clock (``clock.now``); ``trouble`` is told of beats that fail.
     """
 
-    def __init__(self, beats: Beats, *, lease: float = LEASE, now: Callable[[], float] = clock.now) -> None:
+    def __init__(
+        self,
+        beats: Beats,
+        *,
+        lease: float = LEASE,
+        now: Callable[[], float] = clock.now,
+        trouble: Streak | None = None,
+    ) -> None:
         self._beats = beats
         self._lease = lease
         self.now = now
@@ -51,6 +59,7 @@ class Session:
         self._lost: set[str] = set()
         self._seen: dict[str, tuple[int | None, float]] = {}
         self._beating: asyncio.Task[None] | None = None
+        self._trouble = trouble or Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
 
     async def open(self) -> None:
         """Begin to beat whenever something is held. Opening twice is opening once."""
@@ -147,8 +156,9 @@ class Session:
                 continue
             try:
                 await self._beat()
+                self._trouble.over()
             except BackendUnavailable as failure:
-                emit(Event.TABLE_UNREACHABLE, "debug", f"no beat: {failure}")
+                self._trouble.failed(f"no beat: {failure}")
             except Exception as bug:  # noqa: BLE001 - a worker that beats no more loses all its locks
                 emit(Event.LOG, "error", f"no beat, by a bug in sqsjkr, please report it: {bug!r}")
 

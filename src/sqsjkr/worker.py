@@ -121,6 +121,11 @@ class Worker:
         self._ready.appendleft((clock.now(), message))
         self._dispatch()
 
+    def left_undone(self) -> int:
+        """With ``until_empty``: how many deliveries went back to the queue, so that it was only empty for a moment."""
+        back = (outcome.label for outcome in Outcome if outcome.settlement is Settlement.RETRY)
+        return 0 if self._stopping.is_set() else sum(self._stats.ended[label] for label in back)
+
     def unwell(self) -> str | None:
         """Why no new jobs are taken just now, on one line; None if all is well."""
         if self._trouble:

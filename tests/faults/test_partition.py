@@ -112,7 +112,8 @@ def test_a_service_that_is_down_at_the_start_is_waited_for(
     proxy.cut("a", service, refuse=refuse)
 
     a = worker("a", scale=SCALE, ready=False)
-    a.wait_for_line("queue.unreachable", timeout=20)
+    event = "queue.unreachable" if service == "sqs" else "table.unreachable"
+    a.wait_for_line(event, timeout=20)
     before, begun = len(proxy.calls), time.monotonic()
     servers.wait_until(lambda: time.monotonic() > begun + 2, description="two seconds had passed")
     assert len(proxy.calls) - before <= 15, "no hot loop"
@@ -120,7 +121,7 @@ def test_a_service_that_is_down_at_the_start_is_waited_for(
     proxy.heal("a", service)
 
     servers.wait_until(lambda: history.has("end", "job"), timeout=20, description="the job ran")
-    assert a.stderr.count("queue.unreachable") == 1, "one line a streak"
+    assert a.stderr.count(event) == 1, "one line a streak"
 
 
 @pytest.mark.parametrize(("service", "refuse", "trouble"), [("sqs", True, "queue"), ("dynamodb", False, "table")])

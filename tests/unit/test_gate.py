@@ -146,3 +146,52 @@ async def test_two_jobs_of_one_worker_exclude_each_other_before_the_locker_is_as
     assert first.refusal is None
     assert second.refusal is not None
     assert second.refusal.outcome is Outcome.LOCKED
+
+
+class Slow(Notebook):
+    """A throttler that answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+
+    async def claim(self, message_id: str, owner: str) -> Claim:
+        await self.may_answer.wait()
+        return await super().claim(message_id, owner)
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["a job that runs", "a copy that does not"])
+async def test_a_job_gives_up_for_a_lock_that_a_job_runs_under_and_for_no_other(
+    room: WaitingRoom, *, runs: bool
+) -> None:
+    throttler = Slow()
+    if not runs:
+        throttler.done.add("m")
+    gate = Gate(NoLocker(), throttler, room)
+    first = asyncio.create_task(gate.admit(a_job(lock_id="nightly"), a_message()))
+    await asyncio.sleep(0)
+    cautious = a_job(id="n", lock_id="nightly", abort_if_locked=True)
+    second = asyncio.create_task(
+        gate.admit(cautious, Message(id="n", body="{}", sent_at=0.0, age=0.0, received_at=clock.now()))
+    )
+    await asyncio.sleep(0)
+    throttler.may_answer.set()
+    permit = await first
+    assert (permit.refusal is None) is runs
+    if permit.refusal:
+        await gate.leave(permit, at_once, permit.refusal)
+    refusal = (await second).refusal
+    assert (refusal and refusal.outcome) is (Outcome.ABORTED if runs else None)
+
+
+async def test_what_may_be_a_copy_is_claimed_before_it_is_locked(room: WaitingRoom) -> None:
+    """Or it would have the lock for a moment, and a job that gives up if locked would do so for nothing."""
+
+    class Watched(NoLocker):
+        async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:
+            pytest.fail("the lock was asked for")
+
+    copy = Message(id="m", body="{}", sent_at=0.0, age=0.0, received_at=clock.now(), receive_count=2)
+    permit = await Gate(Watched(), Notebook(m="another worker"), room).admit(a_job(lock_id="nightly"), copy)
+    assert permit.refusal is not None
+    assert permit.refusal.outcome is Outcome.BUSY

@@ -51,7 +51,15 @@ class DynamoDBTable(Table):
 
     async def open(self) -> None:
         """One read of one key: the table exists, and we may use it."""
-        await self.read_beat("sqsjkr")
+        try:
+            await self.read_beat("sqsjkr")
+        except BackendRefused as refused:
+            if getattr(refused, "code", "") != "ResourceNotFoundException":
+                raise
+            where = f"{self._aws.region} ({self._aws.endpoint('dynamodb')})"
+            raise BackendRefused(
+                f'table "{self._name}" not found in {where}: is [kicker] lock_table right? next: sqsjkr setup'
+            ) from refused
 
     async def close(self) -> None:
         """The connection belongs to the wiring."""

@@ -44,7 +44,13 @@ class SQSQueue(Queue):
             parts = urlsplit(self._url)
             self._endpoint = f"{parts.scheme}://{parts.netloc}"  # a queue of another region, or behind a VPC endpoint
         self._url = self._url or f"{self._aws.endpoint('sqs').rstrip('/')}/{self._account_id}/{self._name}"
-        attributes = await self._attributes()
+        try:
+            attributes = await self._attributes()
+        except BackendRefused as refused:
+            if _code(refused) not in NO_QUEUE:
+                raise
+            advice = "are [account] id, region and [sqs] queue_name right? next: sqsjkr setup"
+            raise BackendRefused(f"queue {self._url} not found: {advice}") from refused
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
         arn = policy.get("deadLetterTargetArn", "")
         name = self._url.rsplit("/", 1)[-1]
@@ -137,7 +143,7 @@ class SQSQueue(Queue):
         failures: list[Exception | None] = [None] * len(batch)
         for failed in answer.get("Failed") or []:
             code = str(failed.get("Code", ""))
-            kind = Lapsed if code.rsplit(".", 1)[-1] in GONE or code in GONE else BackendUnavailable
+            kind = Lapsed if code.rsplit(".", 1)[-1].removesuffix("Exception") in GONE else BackendUnavailable
             failures[int(failed["Id"])] = kind(f"{operation}: {code} {failed.get('Message', '')}".strip())
         return failures
 

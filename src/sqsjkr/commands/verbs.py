@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace, page: Page) -> int:
 
     path, config = _configured(arguments)
     log = logs.set_up(config.log_level, config.log_format)
+    if config.log_format == "json":
+        page.speak_json()
     try:
         if path:
             emit(Event.CONFIG_LOADED, "info", path)

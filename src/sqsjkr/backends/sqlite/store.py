@@ -116,6 +116,8 @@ class Store:
         connection.execute("BEGIN IMMEDIATE")
         try:
             result = work(connection)
+            if isinstance(result, sqlite3.Cursor):  # to be freed here: elsewhere it would reset a statement in use
+                result = result.close()  # type: ignore[assignment]
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
