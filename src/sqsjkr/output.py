@@ -133,7 +133,7 @@ class Output:
     def _log(self, chunk: bytes) -> None:
         if self._on_line is None:
             return
-        if not self._afford(len(chunk) + LINE_COSTS * chunk.count(b"\n")):
+        if not self._afford(chunk):
             self._cut += len(chunk) + len(self._partial)
             self._partial = b""
             return
@@ -155,14 +155,20 @@ class Output:
             cut, self._cut = self._cut, 0
             self._on_cut(cut)
 
-    def _afford(self, size: int) -> bool:
-        """A token bucket of one second's worth: a burst of ``rate`` bytes, then ``rate`` bytes a second."""
+    def _afford(self, chunk: bytes) -> bool:
+        """A token bucket of one second's worth: a burst of ``rate`` bytes, then ``rate`` bytes a second.
+
+        Counting lines is dear in a flood of short ones, so a chunk that fails by its lines empties the bucket: the next
+        ones fail by their size.
+        """
         if not self._rate:
             return True
         now = self._now()
         self._allowance = min(float(self._rate), self._allowance + (now - self._refilled) * self._rate)
         self._refilled = now
-        if size > self._allowance:
+        if len(chunk) > self._allowance:
             return False
-        self._allowance -= size
-        return True
+        costs = len(chunk) + LINE_COSTS * chunk.count(b"\n")
+        affordable = costs <= self._allowance
+        self._allowance = self._allowance - costs if affordable else 0.0
+        return affordable
