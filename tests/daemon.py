@@ -213,9 +213,15 @@ class Daemon:
         return self._popen.poll() is None
 
     def tree(self) -> list[Process]:
-        """The living processes that came from it, itself excluded: children first, orphans by their mark after them."""
-        found = {process.pid: process for process in descendants(self.pid) + marked(self._mark)}
-        return [process for process in found.values() if process.pid != self.pid and process.state != "Z"]
+        """The living processes that came from it, itself excluded: children first, orphans by their mark after them.
+
+        Its backstop is left out: a process like it that is nobody's child here.
+        """
+        below = descendants(self.pid)
+        inside = {self.pid, *(process.pid for process in below)}
+        mine = processes().get(self.pid)
+        strays = [p for p in marked(self._mark) if p.pid not in inside and not (mine and p.command == mine.command)]
+        return [process for process in below + strays if process.state != "Z"]
 
     def stats(self, path: str = "/stats/metrics/v2") -> Any:
         """The decoded answer of its stats server, at the port or socket that its arguments or its config name.

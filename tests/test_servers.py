@@ -261,7 +261,7 @@ def test_a_daemon_is_killed_with_all_that_came_from_it(daemon: Callable[..., Dae
 
 
 def test_a_daemon_dies_with_a_test_process_that_is_killed(tmp_path: Path) -> None:
-    start = "d = daemon.Daemon(env=dict(os.environ), command=['sleep', '300'], own_socket=False)"
+    start = "d = daemon.Daemon(env=dict(os.environ), command=['sleep', '3217'], own_socket=False)"
     script = f"import daemon, os\n{start}\nprint(d.pid, flush=True); input()"
     with killable(script, tmp_path) as tests:
         assert tests.stdout is not None
@@ -272,8 +272,8 @@ def test_a_daemon_dies_with_a_test_process_that_is_killed(tmp_path: Path) -> Non
 
 
 def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
-    orphan = "subprocess.run(['sh', '-c', 'setsid sleep 300 & :'], env={daemon.MARK: daemon._RUN + '.0.'})"
-    tests = {"child": "subprocess.Popen(['sleep', '300'])", "orphan": orphan, "nothing": "subprocess.run(['true'])"}
+    orphan = "subprocess.run(['sh', '-c', 'setsid sleep 3217 & :'], env={daemon.MARK: daemon._RUN + '.0.'})"
+    tests = {"child": "subprocess.Popen(['sleep', '3217'])", "orphan": orphan, "nothing": "subprocess.run(['true'])"}
     text = "".join(f"def test_{name}():\n    {body}\n" for name, body in tests.items())
     (tmp_path / "test_leaks.py").write_text(f"import daemon, subprocess\n{text}")
     own = ["-p", "conftest", "-p", "no:cacheprovider", "-W", "ignore::ResourceWarning", "-c", os.devnull]
@@ -289,4 +289,4 @@ def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
     for leaky in ("child", "orphan"):
         assert f"ERROR at teardown of test_{leaky}" in run.stdout
     assert run.stdout.count("AssertionError: the test left processes behind: ['") >= 2
-    assert not [process for process in daemons.processes().values() if process.command == "sleep 300"]
+    assert not [process for process in daemons.processes().values() if process.command == "sleep 3217"]

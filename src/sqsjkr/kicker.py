@@ -67,7 +67,9 @@ class Kicker:
         self._giving_up = asyncio.Event()
         self._settling = Streak("telling what became of jobs", Event.SETTLE_RETRIED, Event.SETTLE_RESUMED)
         self._confirming: set[asyncio.Task[None]] = set()
-        self.trouble = trouble or Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        if trouble is None:
+            trouble = Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        self.trouble = trouble
         """Begins when the gate gets no answer, ends with the next answer."""
         self.starving = Streak("starting jobs", Event.WORKER_PAUSED, Event.WORKER_RESUMED)
         """Begins when a job cannot be started for want of processes, memory or descriptors."""

@@ -59,7 +59,9 @@ class Session:
         self._lost: set[str] = set()
         self._seen: dict[str, tuple[int | None, float]] = {}
         self._beating: asyncio.Task[None] | None = None
-        self._trouble = trouble or Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        if trouble is None:
+            trouble = Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        self._trouble = trouble
 
     async def open(self) -> None:
         """Begin to beat whenever something is held. Opening twice is opening once."""
@@ -144,7 +146,7 @@ class Session:
         await self._beats.beat(name)
         if name != self._name:
             return
-        if sent >= self._fence():
+        if sent >= self._fence() and self._held:
             self._lost |= self._held.keys()
             emit(Event.LEASE_RESUMED, "info", "the table answers again: locks may be taken")
         self._proof = max(self._proof, sent)
@@ -152,8 +154,8 @@ class Session:
     async def _beat_forever(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, BEAT_EVERY))
-            if not self._held or self.now() - self._proof < BEAT_EVERY:
-                continue
+            if not self._name or not (self._held or self._trouble) or self.now() - self._proof < BEAT_EVERY:
+                continue  # in trouble it beats on with nothing held, or nobody would learn that the table answers again
             try:
                 await self._beat()
                 self._trouble.over()

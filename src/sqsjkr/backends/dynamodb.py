@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqsjkr.backends.answers import ConditionFailed
+from sqsjkr.backends.answers import AWSRefused, ConditionFailed
 from sqsjkr.backends.aws import AWS
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.ledger import Row, Table
@@ -53,13 +53,12 @@ class DynamoDBTable(Table):
         """One read of one key: the table exists, and we may use it."""
         try:
             await self.read_beat("sqsjkr")
-        except BackendRefused as refused:
-            if getattr(refused, "code", "") != "ResourceNotFoundException":
+        except AWSRefused as refused:
+            if refused.code != "ResourceNotFoundException":
                 raise
             where = f"{self._aws.region} ({self._aws.endpoint('dynamodb')})"
-            raise BackendRefused(
-                f'table "{self._name}" not found in {where}: is [kicker] lock_table right? next: sqsjkr setup'
-            ) from refused
+            text = f'table "{self._name}" does not exist in {where}: is [kicker] lock_table right? next: sqsjkr setup'
+            raise AWSRefused(text, code=refused.code, status=refused.status) from refused
 
     async def close(self) -> None:
         """The connection belongs to the wiring."""

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sqsjkr import clock
+from sqsjkr.backends.answers import AWSRefused
 from sqsjkr.backends.aws import AWS
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.message import Message
@@ -46,11 +47,12 @@ class SQSQueue(Queue):
         self._url = self._url or f"{self._aws.endpoint('sqs').rstrip('/')}/{self._account_id}/{self._name}"
         try:
             attributes = await self._attributes()
-        except BackendRefused as refused:
-            if _code(refused) not in NO_QUEUE:
+        except AWSRefused as refused:
+            if refused.code not in NO_QUEUE:
                 raise
             advice = "are [account] id, region and [sqs] queue_name right? next: sqsjkr setup"
-            raise BackendRefused(f"queue {self._url} not found: {advice}") from refused
+            text = f"queue {self._url} does not exist: {advice}"
+            raise AWSRefused(text, code=refused.code, status=refused.status) from refused
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
         arn = policy.get("deadLetterTargetArn", "")
         name = self._url.rsplit("/", 1)[-1]
