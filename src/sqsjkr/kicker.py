@@ -80,7 +80,6 @@ class Kicker:
         """Carry one message from delivery to settlement; how it ended.
 
         ``free_slot`` is called once its slot is free, ``gone`` if the message leaves the queue before its job ends.
-
         Whatever stops this before the message is settled, the message is delivered again.
         """
         permit = None
@@ -91,6 +90,8 @@ class Kicker:
             ending = await self._attempt(permit, gone)
         except InvalidJob as reason:
             ending = Ending(Outcome.INVALID, str(reason))
+        except Exception as bug:  # noqa: BLE001 - what was taken must be given back, whatever went wrong
+            ending = Ending(Outcome.BROKEN, f"a bug in sqsjkr, please report it: {bug!r}", PAUSE)
         finally:
             free_slot()
         self._tell(message, permit, ending)

@@ -46,6 +46,7 @@ class Outcome(Enum):
     CROWDED = ("crowded", Settlement.RETRY, None, logging.INFO)
     INTERRUPTED = ("interrupted", Settlement.RETRY, None, logging.WARNING)
     STARVED = ("starved", Settlement.RETRY, None, logging.ERROR)
+    BROKEN = ("broken", Settlement.RETRY, None, logging.ERROR)
     UNANSWERED = ("unanswered", Settlement.RETRY, None, logging.DEBUG)
 
     def __init__(self, label: str, settlement: Settlement, counter: Counter | None, level: int) -> None:

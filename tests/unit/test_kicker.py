@@ -1,0 +1,49 @@
+"""What the corridor does when sqsjkr itself is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sqsjkr.backends.sqlite.queue import SQLiteQueue
+from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.backends.sqlite.table import SQLiteTable
+from sqsjkr.gate import Gate
+from sqsjkr.kicker import Kicker, Rules
+from sqsjkr.ledger import TableLocker, TableThrottler
+from sqsjkr.outcome import Outcome
+from sqsjkr.page import Page
+from sqsjkr.process import Command
+from sqsjkr.session import Session
+from sqsjkr.stats import Stats
+from sqsjkr.throttler import Claim
+from sqsjkr.waiting import WaitingRoom
+
+
+async def test_a_bug_in_sqsjkr_costs_its_job_a_delay_and_nobody_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(*_: object, **__: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(Command, "run", run)
+    store = Store(tmp_path)
+    queue, table = SQLiteQueue(store), SQLiteTable(store)
+    await queue.open()
+    session = Session(table)
+    locker = TableLocker(table, session)
+    room = WaitingRoom(lambda _: None, bound=10)
+    gate = Gate(locker, TableThrottler(table, session), room)
+    kicker = Kicker(queue, gate, Stats(slots=1), Page(), Rules())
+
+    await queue.send(['{"command": "true", "lock_id": "nightly"}'])
+    (message,) = await queue.receive(1, 0.0)
+    ending = await kicker.kick(message, lambda: None, lambda: None)
+
+    assert ending.outcome is Outcome.BROKEN
+    assert "nobody foresaw this" in ending.detail
+    assert await queue.depth() == (0, 1, 0), "it comes back"
+    assert await locker.lock("nightly", "another", "") == 2, "its lock is free"
+    assert await TableThrottler(table, session).claim(message.id, "another") is Claim.FRESH, "and so is its message"
+    await queue.close()
