@@ -92,7 +92,8 @@ async def _move_in(
         output_tail=config.output_tail,
         output_rate=config.output_rate,
     )
-    kicker = Kicker(house.queue, Gate(house.locker, house.throttler, room), stats, page, rules, house.trouble)
+    trouble = house.trouble if house.shares_trouble else None
+    kicker = Kicker(house.queue, Gate(house.locker, house.throttler, room), stats, page, rules, trouble)
     worker = Worker(
         house.queue,
         kicker,

@@ -67,7 +67,7 @@ def _wait(page: Page, alive: int, guard: int) -> NoReturn:
     born = clock.now()
     while not select.select([alive], [], [], GLANCE_EVERY)[0]:
         if clock.now() - (page.pulse()[0] or born) > PATIENCE:
-            processes.send([page.worker(), guard], signal.SIGKILL)
+            processes.send(filter(None, [page.worker(), guard]), signal.SIGKILL)  # 0: not there yet
     killed = _end_jobs(page)
     if killed:
         what = f"{killed} processes of their jobs were killed, their messages come back"

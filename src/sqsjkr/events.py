@@ -107,6 +107,11 @@ def emit(event: Event, level: Level | int, text: str, /, **facts: Fact) -> None:
         LOGGER.handle(record(event, number, text, facts))
 
 
+def says(level: Level) -> bool:
+    """Is this level logged?"""
+    return LOGGER.isEnabledFor(LEVELS[level])
+
+
 def record(event: Event, level: int, text: str, facts: Mapping[str, Fact]) -> logging.LogRecord:
     """Make the record of one line, without looking at the stack for its caller: the event says where it comes from."""
     made = logging.LogRecord(LOGGER.name, level, "", 0, text, None, None)

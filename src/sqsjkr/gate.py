@@ -203,9 +203,11 @@ class Gate:
 
     async def _unlock(self, permit: Permit, persist: Persist) -> None:
         lock_id = permit.job.lock_id
-        await persist(lambda: self._locker.unlock(lock_id, permit.owner))
-        self._let_go(lock_id)
-        self._room.released(f"lock {lock_id}")
+        try:
+            await persist(lambda: self._locker.unlock(lock_id, permit.owner))
+        finally:  # whatever a locker of the operator's own raises: nobody here may wait for this for ever
+            self._let_go(lock_id)
+            self._room.released(f"lock {lock_id}")
 
     def _let_go(self, lock_id: str) -> None:
         self._locked_here.discard(lock_id)

@@ -104,9 +104,9 @@ class _Watch:
                 processes.send([self._worker], signal.Signals(received.si_signo))
             self._reap()
             if self._status is None and (why := self._hung()):
-                say(self._page, f"the worker {why}: it is killed, and its jobs with it")
                 processes.send([self._worker], signal.SIGKILL)
                 self._end_jobs()
+                say(self._page, f"the worker {why}: it was killed, and its jobs with it")
         code = os.waitstatus_to_exitcode(self._status)
         self._end_jobs()
         if code >= 0 and not self._killed:

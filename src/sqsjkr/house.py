@@ -52,6 +52,9 @@ class House:
         self.locker = locker or self._make_locker(config.locker)
         self.throttler = throttler or self._make_throttler(config.throttler)
         self._parts += [self.locker, self.throttler]
+        ours = (TableLocker, TableThrottler, NoLocker, NoThrottler)
+        self.shares_trouble = isinstance(self.locker, ours) and isinstance(self.throttler, ours)
+        """Is trouble of theirs always the table's? Else a beat that gets through says nothing of it."""
 
     async def open(self) -> None:
         """Open what is not open yet; may be called again after ``BackendUnavailable``.

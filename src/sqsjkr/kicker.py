@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from sqsjkr import clock, trigger
 from sqsjkr.errors import BackendUnavailable, InvalidJob
-from sqsjkr.events import LEVELS, LOGGER, Event, Level, emit
+from sqsjkr.events import Event, Level, emit, says
 from sqsjkr.gate import PAUSE, SHORT_PAUSE, Gate, Permit
 from sqsjkr.job import Job, decode
 from sqsjkr.message import Message
@@ -63,6 +63,7 @@ class Kicker:
         self._environment = dict(os.environb)
         self._running: dict[str, _Running] = {}
         self._closing = ""
+        self._lost_since = 0.0
         self._interrupting: tuple[str, float] | None = None
         self._giving_up = asyncio.Event()
         self._settling = Streak("telling what became of jobs", Event.SETTLE_RETRIED, Event.SETTLE_RESUMED)
@@ -98,7 +99,8 @@ class Kicker:
         if permit:
             await self._gate.leave(permit, self._persist, ending)
         if not (permit and self._may_wait(ending) and self._gate.wait(permit, ending)):
-            await self._persist(lambda: self._queue.settle(message, self._settled(ending)))
+            ending = self._settled(ending)
+            await self._persist(lambda: self._queue.settle(message, ending))
         self._stats.count(ending.outcome)
         return ending
 
@@ -126,10 +128,16 @@ class Kicker:
             proven = self._proven_until(running.permit)
             if running.permit.locked:
                 soonest = min(soonest, proven)
-            if now >= proven and not running.command.interrupted:
-                emit(Event.LEASE_LOST, "error", f"{running.permit.job.event_id} is ended: its lease cannot be proven")
+            if now >= proven:
+                if not running.command.interrupted:
+                    what = f"{running.permit.job.event_id} is ended: its lease cannot be proven"
+                    emit(Event.LEASE_LOST, "error", what)
                 running.command.interrupt("lease lost", kill_after=min(FENCE_PATIENCE, self._rules.kill_after))
-        return soonest
+        if soonest > float("-inf"):
+            self._lost_since = 0.0
+            return soonest
+        self._lost_since = self._lost_since or now  # lapsed, although a later beat got through: it counts from here
+        return self._lost_since
 
     async def _attempt(self, permit: Permit, gone: Callable[[], None]) -> Ending:
         """Run the job, or the trigger of an expired one, or neither."""
@@ -139,10 +147,8 @@ class Kicker:
         if refusal is None:
             if clock.now() >= self._proven_until(permit):  # the gate took longer than the lease lasts
                 return Ending(Outcome.UNANSWERED, "its lease lapsed before it could start", SHORT_PAUSE)
-            if self._rules.delete_first:
-                if trouble := await self._delete_first(permit):
-                    return trouble
-                gone()
+            if self._rules.delete_first and (trouble := await self._delete_first(permit, gone)):
+                return trouble
             ending = await self._run(permit, permit.job.command, permit.variables())
             return _without_return(ending) if permit.deleted else ending
         if refusal.outcome is Outcome.EXPIRED and self._has_trigger(permit.job):
@@ -160,7 +166,8 @@ class Kicker:
         if stdin is None:
             self._tell_start(permit, command, begun)
         try:
-            end = await shell.run(command, self._environment | dict(variables), output, stdin=stdin)
+            environment = self._environment | dict(variables)
+            end = await shell.run(command, environment, output, stdin=stdin, started=self.starving.over)
         except CannotStart as why:
             if not why.again:
                 return Ending(Outcome.UNSTARTABLE, str(why))
@@ -168,7 +175,6 @@ class Kicker:
             return Ending(Outcome.STARVED, str(why), PAUSE)
         finally:
             del self._running[permit.owner]
-        self.starving.over()
         if end.leftovers:
             emit(Event.PROCESS_LEFT, "info", f"{permit.job.event_id} left something running in the background")
         took = f"in {clock.now() - begun:.2f}s, cpu {end.cpu:.2f}s"
@@ -190,14 +196,17 @@ class Kicker:
         ran = "was run" if ending.outcome is Outcome.SUCCEEDED else "failed:"
         return Ending(Outcome.EXPIRED, f"{refusal.detail}; the trigger {ran} {ending.detail}", tail=ending.tail)
 
-    async def _delete_first(self, permit: Permit) -> Ending | None:
-        """``ack = "start"``: what is not surely deleted is not run; what is deleted is run, come what may."""
+    async def _delete_first(self, permit: Permit, gone: Callable[[], None]) -> Ending | None:
+        """``ack = "start"``: what is not surely deleted is not run; what is deleted is run by nobody else."""
         if not await self._persist(lambda: self._queue.settle(permit.message, Ending(Outcome.SUCCEEDED))):
             return Ending(Outcome.UNANSWERED, "the message could not be deleted", SHORT_PAUSE)
         permit.deleted = True
+        gone()
         task = asyncio.create_task(self._gate.confirm(permit, self._persist))
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)
+        if clock.now() >= self._proven_until(permit):  # the delete took longer than the lease lasts
+            return Ending(Outcome.ERRORED, "its lease lapsed while its message was being deleted")
         return None
 
     def _proven_until(self, permit: Permit) -> float:
@@ -282,11 +291,6 @@ def _without_return(ending: Ending) -> Ending:
     """``ack = "start"``: the message is deleted, so a job that did not end by itself is lost; it counts as such."""
     lost = {Outcome.INTERRUPTED: Outcome.ERRORED, Outcome.STARVED: Outcome.UNSTARTABLE}
     return replace(ending, outcome=lost.get(ending.outcome, ending.outcome))
-
-
-def says(level: Level) -> bool:
-    """Is this level logged?"""
-    return LOGGER.isEnabledFor(LEVELS[level])
 
 
 def shorten(text: str, most: int = 200) -> str:

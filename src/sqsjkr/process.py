@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -77,12 +77,18 @@ class Command:
             self._ending = asyncio.create_task(self._end())
 
     async def run(
-        self, command: str, env: Mapping[bytes, bytes], output: Output, *, stdin: bytes | None = None
+        self,
+        command: str,
+        env: Mapping[bytes, bytes],
+        output: Output,
+        *,
+        stdin: bytes | None = None,
+        started: Callable[[], None] = lambda: None,
     ) -> Exit:
         """Run ``sh -c command`` in a process group of its own. Raises ``CannotStart``.
 
         ``env`` is the whole environment. Standard input is ``stdin``, or /dev/null. Returns when the shell has ended;
-        after an interrupt, when every process of the job has.
+        after an interrupt, when every process of the job has. ``started`` is called in between.
         """
         if self._interrupted:
             return Exit(status=-signal.SIGTERM, interrupted=self._interrupted, cpu=0.0, leftovers=False)
@@ -92,11 +98,18 @@ class Command:
         except CannotStart:
             self._page.leave(self._mark)
             raise
-        output.follow(reader)
-        status, cpu = await self._wait()  # if we are cancelled here the job lives on: its mark stays for the guard
-        if self._ending is not None:
-            await self._ending
-        leftovers = output.ended()
+        started()
+        try:
+            output.follow(reader)
+            status, cpu = await self._wait()  # if we are cancelled here the job lives on: its mark stays for the guard
+            if self._ending is not None:
+                await self._ending
+            leftovers = output.ended()
+        except Exception:  # its lock and its claim are given back next: nothing of it may be left
+            self._kill_after = 0.0
+            await self._end()
+            self._page.leave(self._mark)
+            raise
         self._page.leave(self._mark)
         if feeder is not None:
             feeder.cancel()
@@ -176,15 +189,21 @@ class Command:
         """TERM, then KILL, until no process of the job is left: a lock may not be given back before."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        members = processes.family(self._mark, self._pid)
+        members = self._family({})
         self._tell(members, signal.SIGTERM)
         empty_looks = 0
         while empty_looks < _EMPTY_LOOKS:
             await asyncio.sleep(_SWEEP_EVERY)
-            members = processes.family(self._mark, self._pid, members)
+            members = self._family(members)
             empty_looks = 0 if members else empty_looks + 1
             if members and loop.time() - begun >= self._kill_after:
                 self._tell(members, signal.SIGKILL)
+
+    def _family(self, known: Mapping[int, processes.Process]) -> Mapping[int, processes.Process]:
+        try:
+            return processes.family(self._mark, self._pid, known)
+        except OSError:  # no descriptor left to look with: who cannot be seen is not gone
+            return known or {self._pid: processes.Process(self._pid, 0, self._pid, 0)}
 
     def _tell(self, members: Mapping[int, processes.Process], number: signal.Signals) -> None:
         """Signal the process group, and those who left it."""

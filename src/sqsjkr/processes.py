@@ -79,7 +79,8 @@ def family(mark: str, leader: int, known: Mapping[int, Process] = _NOBODY) -> di
     if not HAS_PROC:
         return {leader: Process(leader, os.getpid(), leader, 0)} if _group_lives(leader) else {}
     processes, marks = _census(int(clock.now() / _CENSUS_KEPT))
-    ours = {pid for pid, process in processes.items() if leader in {process.group, pid}}
+    # 0: it is being started. Group 0 is not its own: kernel threads have it, and whoever was put into a pid namespace.
+    ours = {pid for pid, process in processes.items() if leader and leader in {process.group, pid}}
     ours |= {pid for pid, process in known.items() if pid in processes and processes[pid].started == process.started}
     ours |= marks.get(mark, set())
     for pid in tuple(ours):

@@ -21,7 +21,8 @@ from sqsjkr.streak import Streak
 LEASE = 30.0
 """Seconds that an observer must see one beat unchanged before it may take over."""
 BEAT_EVERY = 5.0
-"""Seconds between two beats of a worker that holds something; a worker that holds nothing writes nothing."""
+"""Seconds between two beats of a worker that holds something; one that holds nothing beats only while
+the table does not answer."""
 FENCE = 2 / 3
 """The part of the lease after which a holder without a successful beat no longer trusts what it holds."""
 

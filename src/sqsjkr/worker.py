@@ -128,6 +128,8 @@ class Worker:
 
     def unwell(self) -> str | None:
         """Why no new jobs are taken just now, on one line; None if all is well."""
+        if self._stopping.is_set():
+            return "the worker is stopping"
         if self._trouble:
             return "the queue does not answer"
         if self._kicker.trouble:
@@ -280,7 +282,8 @@ class Worker:
         until = clock.now() + seconds
         while not fact() and clock.now() < until:
             self._changed.clear()
-            await self._changed.wait()  # a tick does it too
+            with contextlib.suppress(TimeoutError):  # a tick sets it too, unless a bug has ended that
+                await asyncio.wait_for(self._changed.wait(), TICK)
 
     def _is_idle(self) -> bool:
         return not self._kicks and not self._ready and not len(self._room)

@@ -195,3 +195,18 @@ async def test_what_may_be_a_copy_is_claimed_before_it_is_locked(room: WaitingRo
     permit = await Gate(Watched(), Notebook(m="another worker"), room).admit(a_job(lock_id="nightly"), copy)
     assert permit.refusal is not None
     assert permit.refusal.outcome is Outcome.BUSY
+
+
+async def test_a_locker_that_fails_to_unlock_leaves_nobody_waiting(room: WaitingRoom) -> None:
+    class Stuck(NoLocker):
+        async def unlock(self, lock_id: str, owner: str) -> None:
+            raise ConnectionError("the lock server is gone")
+
+    gate = Gate(Stuck(), Notebook(m="another worker"), room)
+    permit = await gate.admit(a_job(lock_id="nightly"), a_message())
+    assert permit.refusal is not None
+    with pytest.raises(ConnectionError):
+        await gate.leave(permit, at_once, permit.refusal)
+    cautious = a_job(id="n", lock_id="nightly", abort_if_locked=True)
+    other = Message(id="n", body="{}", sent_at=0.0, age=0.0, received_at=clock.now())
+    assert (await asyncio.wait_for(gate.admit(cautious, other), 5)).refusal is None
