@@ -9,12 +9,12 @@ import mmap
 import struct
 
 _PULSE = struct.Struct("=dd")
-_SLOT = struct.Struct("=24sq")
 _PID = struct.Struct("=q")
 _JSON_AT = _PULSE.size + _PID.size
 _FIRST = 64
 MARK_LENGTH = 24
 """Bytes of an attempt's mark (ASCII)."""
+_SLOT = struct.Struct(f"={MARK_LENGTH}sq")
 CAPACITY = 16_384
 """Attempts that can run at once; pages never touched take no memory."""
 

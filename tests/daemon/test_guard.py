@@ -159,8 +159,10 @@ def test_the_jobs_die_when_guard_and_worker_are_killed_in_one_moment(start: Star
     family = Family(tmp_path)
     guard = start()
     family.wait()
-    for pid in (guard.pid, worker_of(guard)):
-        os.kill(pid, signal.SIGKILL)
+    both = guard.pid, worker_of(guard)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that neither begins what the other should do
+        for pid in both:
+            os.kill(pid, number)
     family.wait_until_dead()
     guard.wait_for_line("guard and worker died together")
 
