@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqsjkr.ledger import Row, Table
+from sqsjkr.leases.table import Row, Table
 
 
 @dataclass

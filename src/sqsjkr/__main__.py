@@ -2,6 +2,6 @@
 
 import sys
 
-from sqsjkr.cli import main
+from sqsjkr.cli.main import main
 
 sys.exit(main())

@@ -9,14 +9,15 @@ import tempfile
 import threading
 from collections.abc import Callable
 
-from sqsjkr import app, logs
+from sqsjkr import app
 from sqsjkr.config import Config
 from sqsjkr.config import load as load_config
 from sqsjkr.errors import SqsjkrError
-from sqsjkr.events import LOGGER
-from sqsjkr.guard import guarded
 from sqsjkr.locker import Locker
-from sqsjkr.page import Page
+from sqsjkr.supervision.guard import guarded
+from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.telemetry import logs
+from sqsjkr.telemetry.events import LOGGER
 from sqsjkr.throttler import Throttler
 
 __all__ = ["load_config", "run", "run_async"]
@@ -41,7 +42,7 @@ def run(config: Config, *, locker: Locker | None = None, throttler: Throttler | 
     if _inside_a_loop():
         raise RuntimeError("sqsjkr.run has an event loop of its own: inside one, await sqsjkr.run_async")
 
-    def work(page: Page | None = None) -> int:
+    def work(page: SharedState | None = None) -> int:
         return asyncio.run(_run(config, locker, throttler, page))
 
     return _guarded(work) if guard else work()
@@ -55,7 +56,7 @@ async def run_async(config: Config, *, locker: Locker | None = None, throttler: 
     return await _run(config, locker, throttler, None)
 
 
-async def _run(config: Config, locker: Locker | None, throttler: Throttler | None, page: Page | None) -> int:
+async def _run(config: Config, locker: Locker | None, throttler: Throttler | None, page: SharedState | None) -> int:
     log = None
     if not logging.getLogger().handlers and not LOGGER.handlers:
         log = logs.set_up(config.log_level, config.log_format)
@@ -66,11 +67,11 @@ async def _run(config: Config, locker: Locker | None, throttler: Throttler | Non
             log.close()
 
 
-def _guarded(work: Callable[[Page], int]) -> int:
+def _guarded(work: Callable[[SharedState], int]) -> int:
     """As ``guarded``; what the worker raises on purpose is raised here, in the process that called."""
     with tempfile.TemporaryFile() as note:
 
-        def tell(page: Page) -> int:
+        def tell(page: SharedState) -> int:
             try:
                 return work(page)
             except SqsjkrError as why:

@@ -11,19 +11,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from sqsjkr import clock
 from sqsjkr.config import Config
 from sqsjkr.errors import BackendRefused, BackendUnavailable
-from sqsjkr.events import Event, emit
 from sqsjkr.gate import Gate
-from sqsjkr.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
-from sqsjkr.house import House
+from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.kicker import Kicker, Rules
 from sqsjkr.locker import Locker
-from sqsjkr.logs import Logs
 from sqsjkr.message import Message
-from sqsjkr.page import Page
-from sqsjkr.stats import Stats
-from sqsjkr.streak import Streak
+from sqsjkr.resources import Resources
+from sqsjkr.supervision.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
+from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.logs import Logs
+from sqsjkr.telemetry.outage import Outage
+from sqsjkr.telemetry.stats import Stats
 from sqsjkr.throttler import Throttler
-from sqsjkr.waiting import WaitingRoom
 from sqsjkr.worker import Worker
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -37,7 +37,7 @@ async def run(
     *,
     locker: Locker | None = None,
     throttler: Throttler | None = None,
-    page: Page | None = None,
+    page: SharedState | None = None,
     logs: Logs | None = None,
     until_empty: bool = False,
 ) -> int:
@@ -47,15 +47,15 @@ async def run(
     unless it has a guard: ``sqsjkr.run`` and the command give it one. Raises ``ConfigError``, ``BackendRefused`` (no
     such queue or table, no right to use it) and ``BindError``; waits for what does not answer yet.
     """
-    page = page or Page()
+    page = page or SharedState()
     signals = _Signals()
     pulse = asyncio.create_task(_pulse(page))  # the guard must not take a slow start for a hang
     try:
         async with AsyncExitStack() as stack:
-            house = House(config, stack, locker=locker, throttler=throttler)
-            await _open(house)
+            resources = Resources(config, stack, locker=locker, throttler=throttler)
+            await _open(resources)
             pulse.cancel()
-            worker = await _move_in(config, house, stack, page, logs, until_empty=until_empty)
+            worker = await _move_in(config, resources, stack, page, logs, until_empty=until_empty)
             signals.hand_over_to(worker)
             await worker.run()
     except asyncio.CancelledError:
@@ -73,7 +73,13 @@ async def run(
 
 
 async def _move_in(
-    config: Config, house: House, stack: AsyncExitStack, page: Page, logs: Logs | None, *, until_empty: bool
+    config: Config,
+    resources: Resources,
+    stack: AsyncExitStack,
+    page: SharedState,
+    logs: Logs | None,
+    *,
+    until_empty: bool,
 ) -> Worker:
     """Build what stands between queue and shell, from plain values."""
     stats = Stats(slots=config.max_concurrent_num)
@@ -92,10 +98,10 @@ async def _move_in(
         output_tail=config.output_tail,
         output_rate=config.output_rate,
     )
-    trouble = house.trouble if house.shares_trouble else None
-    kicker = Kicker(house.queue, Gate(house.locker, house.throttler, room), stats, page, rules, trouble)
+    trouble = resources.trouble if resources.shares_trouble else None
+    kicker = Kicker(resources.queue, Gate(resources.locker, resources.throttler, room), stats, page, rules, trouble)
     worker = Worker(
-        house.queue,
+        resources.queue,
         kicker,
         room,
         stats,
@@ -156,23 +162,23 @@ class _Signals:
             self._starting.cancel()
 
 
-async def _open(house: House) -> None:
+async def _open(resources: Resources) -> None:
     """Ask until there is an answer: a daemon that starts before its network does must not stay dead.
 
     Raises ``BackendRefused`` at once: asking again would not help.
     """
-    queue = Streak("what the worker needs", Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
+    queue = Outage("what the worker needs", Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
     while True:
         try:
-            await house.open()
+            await resources.open()
         except BackendRefused:
             raise
         except BackendUnavailable as why:
-            trouble = house.trouble if house.opening == "the lock table" else queue
+            trouble = resources.trouble if resources.opening == "the lock table" else queue
             await asyncio.sleep(trouble.failed(why))
         else:
             queue.over()
-            house.trouble.over()
+            resources.trouble.over()
             return
 
 
@@ -190,7 +196,7 @@ async def _flushing(logs: Logs) -> AsyncIterator[None]:
         task.cancel()
 
 
-async def _pulse(page: Page) -> None:
+async def _pulse(page: SharedState) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         while True:
             page.beat(clock.now(), float("inf"))

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 
 from sqsjkr import clock, durations
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.intake.waiting_room import LONGEST_STAY, WaitingRoom
 from sqsjkr.job import Job
 from sqsjkr.locker import Locker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Settlement
-from sqsjkr.processes import MARK
+from sqsjkr.supervision.process_tree import MARK
 from sqsjkr.throttler import Claim, Throttler
-from sqsjkr.waiting import LONGEST_STAY, WaitingRoom
 
 Persist = Callable[[Callable[[], Awaitable[None]]], Awaitable[object]]
 """Sends a verb again until it is answered."""

@@ -9,19 +9,20 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from sqsjkr import clock, trigger
+from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable, InvalidJob
-from sqsjkr.events import Event, Level, emit, says
+from sqsjkr.execution import trigger
+from sqsjkr.execution.command import CannotStart, Command
+from sqsjkr.execution.output import Output
 from sqsjkr.gate import PAUSE, SHORT_PAUSE, Gate, Permit
 from sqsjkr.job import Job, decode
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Settlement
-from sqsjkr.output import Output
-from sqsjkr.page import Page
-from sqsjkr.process import CannotStart, Command
 from sqsjkr.queue import Queue
-from sqsjkr.stats import Stats
-from sqsjkr.streak import Streak
+from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.telemetry.events import Event, Level, emit, says
+from sqsjkr.telemetry.outage import Outage
+from sqsjkr.telemetry.stats import Stats
 
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
@@ -53,7 +54,7 @@ class Kicker:
     """Carries messages through gate and shell, and settles each exactly once."""
 
     def __init__(
-        self, queue: Queue, gate: Gate, stats: Stats, page: Page, rules: Rules, trouble: Streak | None = None
+        self, queue: Queue, gate: Gate, stats: Stats, page: SharedState, rules: Rules, trouble: Outage | None = None
     ) -> None:
         self._queue = queue
         self._gate = gate
@@ -66,13 +67,13 @@ class Kicker:
         self._lost_since = 0.0
         self._interrupting: tuple[str, float] | None = None
         self._giving_up = asyncio.Event()
-        self._settling = Streak("telling what became of jobs", Event.SETTLE_RETRIED, Event.SETTLE_RESUMED)
+        self._settling = Outage("telling what became of jobs", Event.SETTLE_RETRIED, Event.SETTLE_RESUMED)
         self._confirming: set[asyncio.Task[None]] = set()
         if trouble is None:
-            trouble = Streak("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+            trouble = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
         self.trouble = trouble
         """Begins when the gate gets no answer, ends with the next answer."""
-        self.starving = Streak("starting jobs", Event.WORKER_PAUSED, Event.WORKER_RESUMED)
+        self.starving = Outage("starting jobs", Event.WORKER_PAUSED, Event.WORKER_RESUMED)
         """Begins when a job cannot be started for want of processes, memory or descriptors."""
         self.pause_until = 0.0
         """While there is either: when it is worth trying again, on ``clock.now``."""

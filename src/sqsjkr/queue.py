@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqsjkr import clock
-from sqsjkr.batch import Batcher
+from sqsjkr.batcher import Batcher
 from sqsjkr.errors import BackendUnavailable
-from sqsjkr.events import Event, emit
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Settlement
+from sqsjkr.telemetry.events import Event, emit
 
 FIRST_HIDING = 10.0
 """Seconds a delivery is hidden at first: what a cut or lost connection swallowed is back this soon."""

@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable
 
 from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable
-from sqsjkr.events import Event, emit
+from sqsjkr.intake.fifo import GroupOrder
+from sqsjkr.intake.prefetch import Rate
+from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.kicker import Kicker
 from sqsjkr.message import Message
-from sqsjkr.order import GroupOrder
 from sqsjkr.outcome import Outcome, Settlement
-from sqsjkr.page import Page
 from sqsjkr.queue import MAX_BATCH, Queue
-from sqsjkr.rate import Rate
-from sqsjkr.stats import Stats
-from sqsjkr.streak import Streak
-from sqsjkr.waiting import WaitingRoom
+from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.outage import Outage
+from sqsjkr.telemetry.stats import Stats
 
 LONG_POLL = 20.0
 """Seconds a receive waits for a message: the longest that SQS allows, so the fewest empty answers are paid for."""
@@ -45,7 +45,7 @@ class Worker:
         kicker: Kicker,
         room: WaitingRoom,
         stats: Stats,
-        page: Page,
+        page: SharedState,
         *,
         slots: int,
         grace: float,
@@ -73,7 +73,7 @@ class Worker:
         self._hurry = asyncio.Event()
         self.guard_lost = False
         """The parent that would end our jobs died before us."""
-        self._trouble = Streak("the queue", Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
+        self._trouble = Outage("the queue", Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
         self._pause: str | None = None
         self._rate = Rate()
         self._full_since = 0.0

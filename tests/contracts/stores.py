@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqsjkr.backends.aws import AWS
-from sqsjkr.backends.dynamodb import DynamoDBTable
-from sqsjkr.ledger import Table
+from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.dynamodb.table import DynamoDBTable
+from sqsjkr.leases.table import Table
 
 NewTable = Callable[[], Table]
 """Makes one worker's view of the same rows, not opened yet."""

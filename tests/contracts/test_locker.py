@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from contracts.stores import NewTable
-from sqsjkr.contracts import LockerContract
-from sqsjkr.ledger import Table, TableLocker
+from sqsjkr.leases.locker import TableLocker
+from sqsjkr.leases.session import Session
+from sqsjkr.leases.table import Table
 from sqsjkr.locker import Locker
-from sqsjkr.session import Session
+from sqsjkr.testing import LockerContract
 
 HOW_TO = Path(__file__).resolve().parents[2] / "docs/how-to/write-your-own-locker.md"
 

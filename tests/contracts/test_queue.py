@@ -17,10 +17,10 @@ from fleet import Fleet
 from servers import until
 from sqsjkr import clock
 from sqsjkr import queue as queues
-from sqsjkr.backends.aws import AWS
+from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
-from sqsjkr.backends.sqs import SQSQueue
+from sqsjkr.backends.sqs.queue import SQSQueue
 from sqsjkr.errors import BackendRefused
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome

@@ -8,7 +8,7 @@ import pytest
 
 from servers import until
 from sqsjkr.errors import BackendUnavailable
-from sqsjkr.session import BEAT_EVERY, FENCE, LEASE, Session
+from sqsjkr.leases.session import BEAT_EVERY, FENCE, LEASE, Session
 
 
 class Host:
@@ -129,7 +129,7 @@ async def test_an_answer_that_comes_when_the_lease_is_over_is_worth_nothing(host
 async def test_a_session_beats_while_it_holds_something_and_only_then(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sqsjkr.session.BEAT_EVERY", 0.01)
+    monkeypatch.setattr("sqsjkr.leases.session.BEAT_EVERY", 0.01)
     await host.session.open()
     name = await host.session.hold("lock:1")
     host.time += 1.0
@@ -144,7 +144,7 @@ async def test_a_session_beats_while_it_holds_something_and_only_then(
 
 
 async def test_nothing_stops_the_beating_but_close(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sqsjkr.session.BEAT_EVERY", 0.01)
+    monkeypatch.setattr("sqsjkr.leases.session.BEAT_EVERY", 0.01)
     failures: list[Exception] = [BackendUnavailable("away"), KeyError("a bug"), OSError("another")]
     beat = host.beat
 

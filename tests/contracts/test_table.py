@@ -12,8 +12,10 @@ import pytest
 import servers
 from contracts.stores import NewTable, OwnConnection
 from fleet import Fleet
-from sqsjkr.ledger import Row, Table, TableLocker, TableThrottler
-from sqsjkr.session import Session
+from sqsjkr.leases.locker import TableLocker
+from sqsjkr.leases.session import Session
+from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.throttler import Claim
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from contracts.stores import NewTable
-from sqsjkr.contracts import ThrottlerContract
-from sqsjkr.ledger import Table, TableThrottler
-from sqsjkr.session import Session
+from sqsjkr.leases.session import Session
+from sqsjkr.leases.table import Table
+from sqsjkr.leases.throttler import TableThrottler
+from sqsjkr.testing import ThrottlerContract
 from sqsjkr.throttler import Throttler
 
 

@@ -24,8 +24,8 @@ from botocore.awsrequest import AWSResponse
 from botocore.session import Session
 
 from servers import free_port, until
-from sqsjkr.backends.answers import AWSRefused, AWSUnavailable, ConditionFailed
-from sqsjkr.backends.aws import AWS
+from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.aws.errors import AWSRefused, AWSUnavailable, ConditionFailed
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 
 JSON = "application/x-amz-json-1.0"
@@ -457,7 +457,7 @@ async def test_keys_in_their_last_minute_are_waited_for(
 async def test_keys_whose_renewal_hangs_are_used_to_their_end(
     monkeypatch: pytest.MonkeyPatch, service: Service, opened: Opened, vending: Vending, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("sqsjkr.backends.credentials._PATIENCE", 0.1)
+    monkeypatch.setattr("sqsjkr.backends.aws.credentials._PATIENCE", 0.1)
     vending(30)
     aws = await opened(profile="p")
     await aws.call("sqs", "ListQueues", {})
@@ -498,7 +498,7 @@ async def test_a_source_of_keys_that_hangs_does_not_keep_the_process_alive(tmp_p
     config_file.write_text(f"[profile p]\ncredential_process = sh {source}\n")
     program = textwrap.dedent(f"""
         import asyncio, pathlib
-        from sqsjkr.backends.aws import AWS
+        from sqsjkr.backends.aws.client import AWS
         pid = pathlib.Path({str(tmp_path / "pid")!r})
         async def main():
             opening = asyncio.create_task(AWS(profile="p").open())

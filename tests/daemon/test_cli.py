@@ -12,7 +12,7 @@ import pytest
 from commands import SQSJKR, Said, sqsjkr
 from daemon import Daemon, processes
 from fleet import Fleet
-from sqsjkr import exits
+from sqsjkr.cli import exit_codes
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 VERBS = ("run", "send", "check", "setup")
@@ -62,7 +62,7 @@ def test_the_originals_unit_files_start_a_worker(
     begun.wait_for_line("worker.started")
     begun.signal(signal.SIGTERM)
 
-    assert begun.wait() == exits.OK
+    assert begun.wait() == exit_codes.OK
     assert f"config.loaded  {conf}" in begun.stderr
 
 
@@ -70,7 +70,7 @@ def test_the_originals_unit_files_start_a_worker(
 def test_no_words_at_all_mean_run_with_the_usual_file() -> None:
     said = sqsjkr()
 
-    assert said.code == exits.USAGE
+    assert said.code == exit_codes.USAGE
     assert said.err == "sqsjkr: /etc/sqsjkr/config.toml: no such file; write it, or name another one with --conf\n"
 
 
@@ -100,7 +100,7 @@ def test_the_version_is_shown_as_the_original_shows_it(word: str) -> None:
 def test_a_wrong_word_is_answered_with_usage_and_what_was_meant(words: list[str], hint: str) -> None:
     said = sqsjkr(*words)
 
-    assert said.code == exits.USAGE
+    assert said.code == exit_codes.USAGE
     assert said.err.startswith("usage: sqsjkr")
     assert len(said.complaints) == 1
     assert hint in said.complaints[0]
@@ -120,7 +120,7 @@ def test_a_wrong_word_is_answered_with_usage_and_what_was_meant(words: list[str]
 def test_a_wrong_value_is_one_line_and_exit_2(tmp_path: Path, words: list[str], reason: str) -> None:
     said = sqsjkr("run", "--local", str(tmp_path), *words)
 
-    assert said.code == exits.USAGE
+    assert said.code == exit_codes.USAGE
     assert len(said.err.splitlines()) == 1
     assert reason in said.complaints[0]
 
@@ -130,7 +130,7 @@ def test_every_mistake_in_a_file_is_a_line_of_its_own(tmp_path: Path) -> None:
     conf.write_text('[account]\nid = 1\nregion = "us-east-1"\n[sqs]\nqueue_nam = "q"\n[kicker]\nack = "never"\n')
     said = sqsjkr("run", "--conf", str(conf))
 
-    assert said.code == exits.USAGE
+    assert said.code == exit_codes.USAGE
     assert [line.split(":")[2] for line in said.complaints] == ["2", "5", "7"]
     assert len(said.err.splitlines()) == 3
 
@@ -175,11 +175,11 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path, verb: str) 
     said = sqsjkr(verb, "--local", str(in_the_way / "dir"), *(["true"] if verb == "send" else []))
 
     assert "Traceback" not in said.err
-    assert said.code == (exits.OK if verb == "setup" else exits.FAILED)
+    assert said.code == (exit_codes.OK if verb == "setup" else exit_codes.FAILED)
 
 
 def assert_refused(said: Said) -> None:
-    assert said.code == exits.FAILED, said.err
+    assert said.code == exit_codes.FAILED, said.err
     assert len(said.complaints) == 1, said.err
     assert "Traceback" not in said.err
 
@@ -232,4 +232,4 @@ def test_every_option_stands_in_the_reference_and_no_other(verb: str) -> None:
 def test_every_exit_code_stands_in_the_reference_and_no_other() -> None:
     rows = re.findall(r"^\| `(\d+)` \| (.*?) \|", (DOCS / "exit-codes.md").read_text(), re.MULTILINE)
 
-    assert {int(code): meaning for code, meaning in rows} == dict(exits.MEANINGS)
+    assert {int(code): meaning for code, meaning in rows} == dict(exit_codes.MEANINGS)

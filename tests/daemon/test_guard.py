@@ -19,20 +19,24 @@ from daemon import RUN, Daemon
 from servers import clean_environment, wait_until
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
-from sqsjkr.guard import EXIT_WORKER_DIED
+from sqsjkr.supervision.guard import EXIT_WORKER_DIED
 
 SOON = 5.0
 """Seconds within which the jobs of a dead worker are dead."""
 
 IMPATIENT = """
 import sys
-from sqsjkr import backstop, guard, queue, session, waiting
+from sqsjkr import queue
+from sqsjkr.supervision import backstop
+from sqsjkr.supervision import guard
+from sqsjkr.leases import session
+from sqsjkr.intake import waiting_room
 guard.SILENCE = 1.0
 backstop.PATIENCE = 2.0
 queue.FIRST_HIDING = 1.0
-waiting.RETRY = 0.5
+waiting_room.RETRY = 0.5
 session.Session.__init__.__kwdefaults__["lease"] = 3.0
-from sqsjkr.cli import main
+from sqsjkr.cli.main import main
 sys.exit(main(["run", *sys.argv[1:]]))
 """
 """The command, with every patience of minutes and seconds shortened."""

@@ -15,10 +15,11 @@ import pytest
 
 from daemon import _process as process_of
 from servers import until
-from sqsjkr import clock, processes
-from sqsjkr.output import Output
-from sqsjkr.page import Page
-from sqsjkr.process import CannotStart, Command, Exit
+from sqsjkr import clock
+from sqsjkr.execution.command import CannotStart, Command, Exit
+from sqsjkr.execution.output import Output
+from sqsjkr.supervision import process_tree
+from sqsjkr.supervision.shared_state import SharedState
 
 _numbers = itertools.count(1)
 
@@ -28,7 +29,7 @@ class Job:
 
     def __init__(self, command: str, *, stdin: bytes | None = None) -> None:
         self.mark = f"{os.getpid():08x}{next(_numbers):016x}"
-        self.page = Page()
+        self.page = SharedState()
         self.lines: list[str] = []
         self.output = Output(on_line=self.lines.append, on_cut=lambda _: None, rate=0, tail=1000, now=clock.now)
         self.shell = Command(self.mark, self.page)
@@ -36,7 +37,7 @@ class Job:
         self._stdin = stdin
 
     async def run(self) -> Exit:
-        env = dict(os.environb) | {processes.MARK.encode(): self.mark.encode()}
+        env = dict(os.environb) | {process_tree.MARK.encode(): self.mark.encode()}
         return await self.shell.run(self._command, env, self.output, stdin=self._stdin)
 
     def start(self) -> asyncio.Task[Exit]:

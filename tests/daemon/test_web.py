@@ -13,7 +13,7 @@ import pytest
 
 from sqsjkr.errors import BindError
 from sqsjkr.outcome import Outcome
-from sqsjkr.stats import Stats
+from sqsjkr.telemetry.stats import Stats
 from sqsjkr.web.server import MOST_CONNECTIONS, StatsServer
 
 V1 = b'{"idle_worker":3,"busy_worker":0}\n'

@@ -20,8 +20,8 @@ import pytest
 
 import sqsjkr
 from sqsjkr.config import load
-from sqsjkr.events import Event
 from sqsjkr.outcome import Outcome
+from sqsjkr.telemetry.events import Event
 
 TOP = Path(__file__).resolve().parents[2]
 SOURCE = TOP / "src" / "sqsjkr"

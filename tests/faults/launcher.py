@@ -16,16 +16,16 @@ from typing import Any
 
 #: Seconds, by the module that defines them; modules that import one of these get the same new value.
 SCALED = {
-    "session": ("LEASE", "BEAT_EVERY"),
-    "guard": ("SILENCE", "LOOK_EVERY"),
-    "backstop": ("PATIENCE", "GLANCE_EVERY"),
+    "leases.session": ("LEASE", "BEAT_EVERY"),
+    "supervision.guard": ("SILENCE", "LOOK_EVERY"),
+    "supervision.backstop": ("PATIENCE", "GLANCE_EVERY"),
     "queue": ("FIRST_HIDING", "EXTEND_AFTER", "EXTEND_EVERY", "HIDING", "LOOK_EVERY"),
     "worker": ("LONG_POLL", "TICK", "READY_FOR", "FULL_FOR", "FENCE_MARGIN", "LAST_WORDS"),
     "kicker": ("FENCE_PATIENCE", "LONGEST_RETRY"),
     "gate": ("PAUSE", "LONG_PAUSE", "SHORT_PAUSE"),
-    "waiting": ("RETRY", "LONGEST_STAY"),
-    "ledger": ("ECHOES", "SLOW"),
-    "streak": ("LONGEST_PAUSE",),
+    "intake.waiting_room": ("RETRY", "LONGEST_STAY"),
+    "leases.leased": ("ECHOES", "SLOW"),
+    "telemetry.outage": ("LONGEST_PAUSE",),
 }
 #: Seconds that stay as they are: shares, what is short already, and the hour that poison is hidden for.
 KEPT = {"FENCE", "NO_GRAVE", "PREFETCH", "CONFIRM_LINGER", "FIRST_RETRY", "FIRST_PAUSE"}
@@ -58,7 +58,7 @@ def scale(factor: float) -> None:
                 if name in vars(module) and vars(module)[name] == old:
                     setattr(module, name, _shorter(name, old, factor))
     _scale_defaults(loaded, factor)
-    _scale_timeouts(loaded["backends.aws"], factor)
+    _scale_timeouts(loaded["backends.aws.client"], factor)
 
 
 def _shorter(name: str, old: Any, factor: float) -> Any:
@@ -69,7 +69,7 @@ def _shorter(name: str, old: Any, factor: float) -> Any:
 
 def _scale_defaults(loaded: dict[str, ModuleType], factor: float) -> None:
     """The lease is also a parameter's default, bound when its module was loaded."""
-    defaults: dict[str, Any] = loaded["session"].Session.__init__.__kwdefaults__
+    defaults: dict[str, Any] = loaded["leases.session"].Session.__init__.__kwdefaults__
     defaults["lease"] *= factor
 
 
@@ -91,7 +91,7 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if float(factor) != 1:
         scale(float(factor))
-    return int(importlib.import_module("sqsjkr.cli").main(arguments))
+    return int(importlib.import_module("sqsjkr.cli.main").main(arguments))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from daemon import Daemon
 from faults.checker import attempts
 from faults.history import History
 from fleet import Fleet
+from sqsjkr.intake.waiting_room import LONGEST_STAY, WaitingRoom
 from sqsjkr.message import Message
-from sqsjkr.waiting import LONGEST_STAY, WaitingRoom
 
 StartWorker = Callable[..., Daemon]
 HELD = {"Id": "held", "Type": "lock", "EventId": "an event of a Go daemon"}  # by nobody who would ever release it

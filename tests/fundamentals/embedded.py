@@ -17,15 +17,16 @@ from servers import until
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import FILE, Store
 from sqsjkr.backends.sqlite.table import SQLiteTable
-from sqsjkr.events import LOGGER
 from sqsjkr.gate import Gate
+from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.kicker import Kicker, Rules
-from sqsjkr.ledger import TableLocker, TableThrottler
+from sqsjkr.leases.locker import TableLocker
+from sqsjkr.leases.session import Session
+from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.message import Message
-from sqsjkr.page import Page
-from sqsjkr.session import Session
-from sqsjkr.stats import Stats
-from sqsjkr.waiting import WaitingRoom
+from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.telemetry.events import LOGGER
+from sqsjkr.telemetry.stats import Stats
 from sqsjkr.worker import Worker
 
 
@@ -147,7 +148,7 @@ class Sqsjkr:
             for part in (queue, locker, throttler):
                 await part.open()
                 stack.push_async_callback(part.close)
-            self.stats, page = Stats(slots=slots), Page()
+            self.stats, page = Stats(slots=slots), SharedState()
             room = WaitingRoom(self._wake, bound=100)
             kicker = Kicker(queue, Gate(locker, throttler, room), self.stats, page, rules)
             self._worker = Worker(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqsjkr.ledger import Row, Table
+from sqsjkr.leases.table import Row, Table
 
 PATIENCE = 20.0
 """Seconds until a call gives up, its retries included; a beat or a look at one takes 6."""

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from memory_table import MemoryTable
 from model.network import Weather
 from model.world import POLL, Breach, Job, Worker, World
-from sqsjkr.session import BEAT_EVERY, LEASE, Session
+from sqsjkr.leases.session import BEAT_EVERY, LEASE, Session
 
 MODEL = settings(
     max_examples=200,

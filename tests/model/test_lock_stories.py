@@ -14,8 +14,8 @@ from memory_table import MemoryTable
 from model.network import Weather
 from model.test_lock_model import until_locked
 from model.world import KILL, TICK, Breach, Job, World
-from sqsjkr.ledger import Row
-from sqsjkr.session import BEAT_EVERY, Session
+from sqsjkr.leases.session import BEAT_EVERY, Session
+from sqsjkr.leases.table import Row
 
 
 class UnlocksForAnyone(MemoryTable):
@@ -175,7 +175,7 @@ def test_writes_without_a_condition_overlap(world: World, table: MemoryTable) ->
 def test_a_job_that_is_fenced_only_when_the_lease_is_over_overlaps(
     world: World, monkeypatch: pytest.MonkeyPatch, ratio: float
 ) -> None:
-    monkeypatch.setattr("sqsjkr.session.FENCE", ratio)
+    monkeypatch.setattr("sqsjkr.leases.session.FENCE", ratio)
     with pytest.raises(Breach, match="two at once"):
         cut_off(world)
 
@@ -210,7 +210,7 @@ def test_a_lapse_that_a_later_beat_heals_overlaps(world: World, monkeypatch: pyt
 def test_a_request_that_arrives_late_blocks_its_lock_without_echoes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sqsjkr.ledger.ECHOES", ())
+    monkeypatch.setattr("sqsjkr.leases.leased.ECHOES", ())
     with pytest.raises(Breach, match="left behind"):
         arrived_late(world)
 
@@ -218,6 +218,6 @@ def test_a_request_that_arrives_late_blocks_its_lock_without_echoes(
 def test_a_first_try_that_arrives_late_blocks_its_lock_without_echoes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sqsjkr.ledger.SLOW", float("inf"))
+    monkeypatch.setattr("sqsjkr.leases.leased.SLOW", float("inf"))
     with pytest.raises(Breach, match="left behind"):
         tried_twice(world)

@@ -16,8 +16,10 @@ from memory_table import MemoryTable
 from model.hosts import Host
 from model.network import PLANS, SIGNATURE, Request, Verb, Weather, Wire
 from sqsjkr.errors import BackendUnavailable
-from sqsjkr.ledger import Table, TableLocker, TableThrottler
-from sqsjkr.session import Session
+from sqsjkr.leases.locker import TableLocker
+from sqsjkr.leases.session import Session
+from sqsjkr.leases.table import Table
+from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.throttler import Claim
 
 TICK = 1.0

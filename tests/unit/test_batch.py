@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from servers import until
-from sqsjkr.batch import Batcher
+from sqsjkr.batcher import Batcher
 
 
 class Sent:

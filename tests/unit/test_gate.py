@@ -9,12 +9,12 @@ import pytest
 
 from sqsjkr import clock
 from sqsjkr.gate import Gate, Permit
+from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.job import Job
 from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome
 from sqsjkr.throttler import Claim, NoThrottler, Throttler
-from sqsjkr.waiting import WaitingRoom
 
 
 class Notebook(Throttler):

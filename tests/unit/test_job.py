@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sqsjkr import durations, trigger
+from sqsjkr import durations
 from sqsjkr.errors import InvalidJob
+from sqsjkr.execution import trigger
+from sqsjkr.execution.trigger import FACTS_LIMIT
 from sqsjkr.job import Job, decode, encode
-from sqsjkr.trigger import FACTS_LIMIT
 
 SCHEMA = jsonschema.Draft202012Validator(
     json.loads(resources.files("sqsjkr").joinpath("job.schema.json").read_text(encoding="utf-8"))

@@ -10,19 +10,20 @@ from sqsjkr import clock
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.backends.sqlite.table import SQLiteTable
+from sqsjkr.execution.command import Command
 from sqsjkr.gate import Gate
+from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.job import decode
 from sqsjkr.kicker import Kicker, Rules, _Running
-from sqsjkr.ledger import TableLocker, TableThrottler
+from sqsjkr.leases.locker import TableLocker
+from sqsjkr.leases.session import Session
+from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.locker import NoLocker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Outcome
-from sqsjkr.page import Page
-from sqsjkr.process import Command
-from sqsjkr.session import Session
-from sqsjkr.stats import Stats
+from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.telemetry.stats import Stats
 from sqsjkr.throttler import Claim, NoThrottler
-from sqsjkr.waiting import WaitingRoom
 
 
 async def test_a_bug_in_sqsjkr_costs_its_job_a_delay_and_nobody_a_lock(
@@ -39,7 +40,7 @@ async def test_a_bug_in_sqsjkr_costs_its_job_a_delay_and_nobody_a_lock(
     locker = TableLocker(table, session)
     room = WaitingRoom(lambda _: None, bound=10)
     gate = Gate(locker, TableThrottler(table, session), room)
-    kicker = Kicker(queue, gate, Stats(slots=1), Page(), Rules())
+    kicker = Kicker(queue, gate, Stats(slots=1), SharedState(), Rules())
 
     await queue.send(['{"command": "true", "lock_id": "nightly"}'])
     (message,) = await queue.receive(1, 0.0)
@@ -64,12 +65,12 @@ async def test_a_lease_that_lapsed_and_was_healed_is_still_due_for_the_guard(tmp
     queue = SQLiteQueue(store)
     await queue.open()
     gate = Gate(Lapsed(), NoThrottler(), WaitingRoom(lambda _: None, bound=10))
-    kicker = Kicker(queue, gate, Stats(slots=1), Page(), Rules())
+    kicker = Kicker(queue, gate, Stats(slots=1), SharedState(), Rules())
     now = clock.now()
     assert kicker.fence(now) == float("inf"), "nothing runs"
     job = decode('{"command": "sleep 60", "lock_id": "nightly"}', "m")
     permit = await gate.admit(job, Message(id="m", body="", sent_at=0.0, age=0.0, received_at=now))
-    kicker._running["m"] = _Running(permit, Command(permit.owner, Page()))
+    kicker._running["m"] = _Running(permit, Command(permit.owner, SharedState()))
     assert kicker.fence(now) == now
     assert kicker.fence(now + 5.0) == now, "it counts from when it was noticed"
     await queue.close()

@@ -24,8 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqsjkr.errors import ConfigError
-from sqsjkr.events import LEVELS, LOGGER, Event, emit
-from sqsjkr.logs import BUFFER, Logs, set_up
+from sqsjkr.telemetry.events import LEVELS, LOGGER, Event, emit
+from sqsjkr.telemetry.logs import BUFFER, Logs, set_up
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "log-events.md"
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"
@@ -276,7 +276,7 @@ def test_set_up_again_takes_the_place_of_the_first(pipe: Pipe, log_to: Any) -> N
 
 def test_a_process_without_stderr_logs_nowhere_and_not_into_another_file(tmp_path: Path) -> None:
     script = (
-        "import sys; from sqsjkr.logs import set_up; from sqsjkr.events import Event, emit\n"
+        "import sys; from sqsjkr.telemetry.logs import set_up; from sqsjkr.telemetry.events import Event, emit\n"
         "other = open(sys.argv[1], 'w')\n"
         "set_up('info', 'text'); emit(Event.JOB_STARTED, 'info', 'x')\n"
         "print(other.fileno())"

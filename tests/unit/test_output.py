@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from servers import until
-from sqsjkr.output import LINE_COSTS, LONGEST_LINE, Output
+from sqsjkr.execution.output import LINE_COSTS, LONGEST_LINE, Output
 
 
 class Pipe:

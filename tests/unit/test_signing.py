@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from sqsjkr.backends.signing import Signer
+from sqsjkr.backends.aws.signing import Signer
 
 TARGET = "DynamoDB_20120810.UpdateItem"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sqsjkr.outcome import Counter, Outcome
-from sqsjkr.stats import Stats
+from sqsjkr.telemetry.stats import Stats
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "stats.md"
 

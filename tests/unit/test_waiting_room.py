@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sqsjkr import waiting
+from sqsjkr.intake.waiting_room import RETRY, WaitingRoom
 from sqsjkr.message import Message
-from sqsjkr.waiting import RETRY, WaitingRoom
 
 
 class Room:
@@ -123,7 +122,7 @@ def test_there_is_no_room_beyond_the_bound() -> None:
 
 
 def test_there_is_no_room_beyond_the_bytes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "BODIES", 10)
+    monkeypatch.setattr("sqsjkr.intake.waiting_room.BODIES", 10)
     assert room.room.park(message("m1", "x" * 6), "lock a", expires=float("inf"))
     assert not room.room.park(message("m2", "x" * 5), "lock b", expires=float("inf"))
     assert room.room.park(message("m3", "x" * 4), "lock b", expires=float("inf"))

@@ -18,8 +18,8 @@ from urllib.parse import quote, unquote
 from aiohttp import HttpVersion11, hdrs, web
 
 from sqsjkr.errors import BindError
-from sqsjkr.events import Event, emit
-from sqsjkr.stats import Stats
+from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.stats import Stats
 
 MOST_CONNECTIONS = 100
 """Open at once at most; beyond it the oldest is closed, so that idle clients can't keep a health check out."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from sqsjkr.backends.sqlite.store import Store
-from sqsjkr.ledger import Row, Table
+from sqsjkr.leases.table import Row, Table
 
 LOCK_ROW_KEPT = 366 * 86_400.0
 """Seconds after its last unlock that a lock's fencing token is remembered."""

@@ -1,0 +1,1 @@
+"""Amazon DynamoDB: the table for locks and claims."""

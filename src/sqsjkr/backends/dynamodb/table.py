@@ -1,0 +1,247 @@
+"""The table on DynamoDB: the original's table, keys and index (go-semantics section 7), with new attributes only.
+
+A conditional write that fails returns the row that was there (``ReturnValuesOnConditionCheckFailure``), so that no
+answer needs a second read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.aws.errors import AWSRefused, ConditionFailed
+from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.leases.table import Row, Table
+
+LOCK, THROTTLE, WORKER = "lock", "throttle", "worker"
+"""Values of the range key ``Type``."""
+LOCK_ROW_KEPT = 366 * 86_400
+"""Seconds after its last unlock that a lock's row, and with it the fencing token's count, is kept by DynamoDB's TTL."""
+WORKER_ROW_KEPT = 86_400
+"""Seconds after its last beat that a worker's row is kept."""
+
+EXPIRY_STEP = 3600
+"""Seconds to which ``Expired`` is rounded up."""
+LONGEST_EVENT_ID = 1024
+"""Characters of an event id that are kept in a lock's row: an item may have 400 KB, a message more."""
+
+_TAKE_LOCK = "SET EventId = :event, #owner = :me REMOVE Expired, Released ADD Fence :one"
+_LOCK_IS_FREE = (
+    "(attribute_not_exists(EventId) AND (attribute_not_exists(Released) OR Released <> :me)) OR #owner = :me"
+)
+_LOCK_IS_FREE_OR_THEIRS = f"{_LOCK_IS_FREE} OR #owner = :over"
+_CLAIM_IS_FREE = "attribute_not_exists(Expired) OR (#owner = :me AND attribute_not_exists(Done))"
+_CLAIM_IS_FREE_OR_THEIRS = f"{_CLAIM_IS_FREE} OR (#owner = :over AND attribute_not_exists(Done))"
+_OWNER = {"#owner": "Owner"}  # a reserved word (AWS: Reserved words in DynamoDB)
+
+
+class DynamoDBTable(Table):
+    """Locks, claims and beats in one DynamoDB table."""
+
+    def __init__(self, aws: AWS, name: str) -> None:
+        self._aws = aws
+        self._name = name
+
+    async def open(self) -> None:
+        """One read of one key: the table exists, and we may use it."""
+        try:
+            await self.read_beat("sqsjkr")
+        except AWSRefused as refused:
+            if refused.code != "ResourceNotFoundException":
+                raise
+            where = f"{self._aws.region} ({self._aws.endpoint('dynamodb')})"
+            text = f'table "{self._name}" does not exist in {where}: is [kicker] lock_table right? next: sqsjkr setup'
+            raise AWSRefused(text, code=refused.code, status=refused.status) from refused
+
+    async def close(self) -> None:
+        """The connection belongs to the wiring."""
+
+    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
+        """One conditional UpdateItem; ``EventId`` is set, or a Go daemon would see a free lock."""
+        values = {":event": _s(event_id[:LONGEST_EVENT_ID]), ":me": _s(owner), ":one": {"N": "1"}}
+        if over is not None:
+            values[":over"] = _s(over)
+        answer = await self._update(
+            _key(lock_id, LOCK), _TAKE_LOCK, values, _LOCK_IS_FREE if over is None else _LOCK_IS_FREE_OR_THEIRS
+        )
+        return answer if isinstance(answer, Row) else int(answer["Fence"]["N"])
+
+    async def release_lock(self, lock_id: str, owner: str) -> None:
+        """``EventId`` and ``Owner`` go, ``Fence`` stays. ``Released`` keeps an echo of the lock request out."""
+        with contextlib.suppress(ConditionFailed):  # somebody else's by now, or gone
+            await self._send_update(
+                _key(lock_id, LOCK),
+                "REMOVE EventId, #owner SET Expired = :expired, Released = :me",
+                {":me": _s(owner), ":expired": self._expiry(LOCK_ROW_KEPT)},
+                "#owner = :me",
+            )
+
+    async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
+        """One conditional UpdateItem of ``Expired`` and ``Owner``; a Go daemon sees a duplicate and leaves it."""
+        values = {":me": _s(owner), ":expired": self._expiry(self.retention)}
+        if over is not None:
+            values[":over"] = _s(over)
+        answer = await self._update(
+            _key(message_id, THROTTLE),
+            "SET Expired = :expired, #owner = :me",
+            values,
+            _CLAIM_IS_FREE if over is None else _CLAIM_IS_FREE_OR_THEIRS,
+        )
+        return answer if isinstance(answer, Row) else None
+
+    async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        """One BatchWriteItem; what DynamoDB leaves unprocessed is sent again, with pauses."""
+        expired = self._expiry(self.retention)
+        rows = {
+            message_id: {"Expired": expired, "Owner": _s(owner), "Done": {"N": "1"}} | _key(message_id, THROTTLE)
+            for message_id, owner in claims
+        }
+        pause = 0.05
+        while rows:
+            puts = [{"PutRequest": {"Item": row}} for row in rows.values()]
+            answer = await self._aws.call("dynamodb", "BatchWriteItem", {"RequestItems": {self._name: puts}})
+            left = answer.get("UnprocessedItems", {}).get(self._name, [])
+            rows = {put["PutRequest"]["Item"]["Id"]["S"]: put["PutRequest"]["Item"] for put in left}
+            if rows:
+                if pause > 1.0:
+                    trouble = BackendUnavailable("DynamoDB leaves rows unprocessed: the table is throttled")
+                    return [trouble if message_id in rows else None for message_id, _ in claims]
+                await asyncio.sleep(pause)
+                pause *= 2
+        return [None] * len(claims)
+
+    async def drop_claim(self, message_id: str, owner: str) -> None:
+        """A conditional DeleteItem."""
+        with contextlib.suppress(ConditionFailed):  # somebody else's by now, or gone
+            await self._aws.call(
+                "dynamodb",
+                "DeleteItem",
+                {
+                    "TableName": self._name,
+                    "Key": _key(message_id, THROTTLE),
+                    "ConditionExpression": "#owner = :me AND attribute_not_exists(Done)",
+                    "ExpressionAttributeNames": _OWNER,
+                    "ExpressionAttributeValues": {":me": _s(owner)},
+                },
+            )
+
+    async def beat(self, session_id: str) -> None:
+        """One unconditional UpdateItem: a beat that is counted twice is a beat."""
+        await self._aws.call(
+            "dynamodb",
+            "UpdateItem",
+            {
+                "TableName": self._name,
+                "Key": _key(session_id, WORKER),
+                "UpdateExpression": "SET Expired = :expired, #host = :host, #pid = :pid ADD Beat :one",
+                "ExpressionAttributeNames": {"#host": "Host", "#pid": "Pid"},
+                "ExpressionAttributeValues": {
+                    ":expired": self._expiry(WORKER_ROW_KEPT),
+                    ":host": _s(socket.gethostname()),
+                    ":pid": _n(os.getpid()),
+                    ":one": {"N": "1"},
+                },
+            },
+            timeout=3.0,
+            attempts=2,
+        )
+
+    async def read_beat(self, session_id: str) -> int | None:
+        """A strongly consistent GetItem."""
+        answer = await self._aws.call(
+            "dynamodb",
+            "GetItem",
+            {
+                "TableName": self._name,
+                "Key": _key(session_id, WORKER),
+                "ProjectionExpression": "Beat",
+                "ConsistentRead": True,
+            },
+            timeout=3.0,
+            attempts=2,
+        )
+        beat = answer.get("Item", {}).get("Beat")
+        return int(beat["N"]) if beat else None
+
+    async def _update(
+        self, key: Mapping[str, Any], expression: str, values: Mapping[str, Any], condition: str
+    ) -> Row | Mapping[str, Any]:
+        """A conditional UpdateItem: the new attributes, or the row that stood in the way."""
+        try:
+            return await self._send_update(key, expression, values, condition)
+        except ConditionFailed as failed:
+            return _row(failed.item if failed.item is not None else await self._read(key))
+
+    async def _send_update(
+        self, key: Mapping[str, Any], expression: str, values: Mapping[str, Any], condition: str
+    ) -> Mapping[str, Any]:
+        answer = await self._aws.call(
+            "dynamodb",
+            "UpdateItem",
+            {
+                "TableName": self._name,
+                "Key": key,
+                "UpdateExpression": expression,
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": _OWNER,
+                "ExpressionAttributeValues": values,
+                "ReturnValues": "UPDATED_NEW",
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            },
+        )
+        attributes: Mapping[str, Any] = answer.get("Attributes", {})
+        return attributes
+
+    async def _read(self, key: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row that stood in the way, for servers that do not return it with the failure."""
+        answer = await self._aws.call(
+            "dynamodb", "GetItem", {"TableName": self._name, "Key": key, "ConsistentRead": True}
+        )
+        item: Mapping[str, Any] = answer.get("Item", {})
+        if not item:
+            raise BackendUnavailable(f"the row {key} was taken and given back in one moment: ask again")
+        return item
+
+    def _expiry(self, seconds: float) -> dict[str, str]:
+        """On DynamoDB's clock, which its TTL reads: by a host's wrong clock a row might go while it is needed.
+
+        Up to the next full hour: a confirm or a beat then mostly writes the value that is there, and a value that stays
+        spares the index on it two writes of three (docs/explanation/scale.md).
+        """
+        return _n(math.ceil((time.time() + self._aws.server_offset() + seconds) / EXPIRY_STEP) * EXPIRY_STEP)
+
+
+async def table_exists(aws: AWS, name: str) -> Mapping[str, Any] | None:
+    """DescribeTable's ``Table``, None if there is none. Raises ``BackendUnavailable`` for any other trouble."""
+    try:
+        answer = await aws.call("dynamodb", "DescribeTable", {"TableName": name})
+    except BackendRefused as refused:
+        if getattr(refused, "code", "") == "ResourceNotFoundException":
+            return None
+        raise
+    table: Mapping[str, Any] = answer["Table"]
+    return table
+
+
+def _key(row_id: str, kind: str) -> dict[str, dict[str, str]]:
+    return {"Id": {"S": row_id}, "Type": {"S": kind}}
+
+
+def _s(text: str) -> dict[str, str]:
+    return {"S": text}
+
+
+def _n(number: float) -> dict[str, str]:
+    return {"N": str(int(number))}
+
+
+def _row(item: Mapping[str, Any]) -> Row:
+    owner = item.get("Owner", {}).get("S")
+    return Row(owner=owner, done="Done" in item)

@@ -1,0 +1,98 @@
+"""The outbox of an SQS queue: batches in which every message has its own fate."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqsjkr.backends.sqs.client import QueueClient, code_of
+from sqsjkr.errors import BackendRefused, ConfigError
+from sqsjkr.sender import Rejected, Sender, Terms
+
+_TRIES = 6
+_FIRST_PAUSE = 0.1
+"""Seconds before the second try; doubled before each further one."""
+_SPOILED = {"BatchRequestTooLong", "InvalidMessageContents", "InvalidParameterValue"}
+"""What SQS says of a whole batch when one of its messages cannot be sent (some servers put a prefix before it)."""
+
+
+class SQSSender(Sender):
+    """Sends with SendMessageBatch. Raises ``ConfigError`` if the terms do not fit the queue.
+
+    On a standard queue a message whose answer was lost is sent again, so it may be there twice. A FIFO queue drops
+    the second one.
+    """
+
+    def __init__(self, queue: QueueClient, terms: Terms) -> None:
+        self._queue = queue
+        self._terms = terms
+        if queue.fifo and not terms.group:
+            raise ConfigError(f"{queue.name} is a FIFO queue: name the message group with --group")
+        if queue.fifo and terms.delay:
+            raise ConfigError(f"{queue.name} is a FIFO queue, which delays all messages or none: leave --delay out")
+        if terms.dedup_id and not queue.fifo:
+            raise ConfigError(f"--dedup-id is for FIFO queues, and {queue.name} is none")
+
+    async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
+        """Send one batch; a message that was throttled, or failed at AWS, is tried again with pauses."""
+        answers: dict[str, str | Rejected] = {}
+        entries = [self._entry(str(n), body) for n, body in enumerate(bodies)]
+        await self._send(entries, answers)
+        return [answers[entry["Id"]] for entry in entries]
+
+    async def close(self) -> None:
+        """The connection belongs to who opened it."""
+
+    def _entry(self, number: str, body: str) -> dict[str, Any]:
+        entry: dict[str, Any] = {"Id": number, "MessageBody": body}
+        if self._terms.delay:
+            entry["DelaySeconds"] = int(self._terms.delay)
+        if self._terms.group:
+            entry["MessageGroupId"] = self._terms.group
+        if self._queue.fifo:  # the same at every try, so that a lost answer doubles nothing
+            entry["MessageDeduplicationId"] = self._terms.dedup_id or uuid.uuid4().hex
+        return entry
+
+    async def _send(self, entries: Sequence[Mapping[str, Any]], answers: dict[str, str | Rejected]) -> None:
+        pause = _FIRST_PAUSE
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                answer = await self._queue.call("SendMessageBatch", {"Entries": entries})
+            except BackendRefused as refused:
+                if code_of(refused).rpartition(".")[2] not in _SPOILED:
+                    raise
+                await self._send_one_by_one(entries, answers, str(refused))
+                return
+            answers |= {sent["Id"]: str(sent["MessageId"]) for sent in answer.get("Successful") or []}
+            failures = {failed["Id"]: failed for failed in answer.get("Failed") or []}
+            for entry in entries:
+                failure = failures.get(entry["Id"], {})
+                if entry["Id"] not in answers and not (tries_left and _may_pass(failure)):
+                    answers[entry["Id"]] = Rejected(_reason(failure))
+            entries = [entry for entry in entries if entry["Id"] not in answers]
+            if not entries:
+                return
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
+            pause *= 2
+
+    async def _send_one_by_one(
+        self, entries: Sequence[Mapping[str, Any]], answers: dict[str, str | Rejected], reason: str
+    ) -> None:
+        """Find the message that spoils its batch; send the others."""
+        if len(entries) == 1:
+            answers[entries[0]["Id"]] = Rejected(reason)
+            return
+        for entry in entries:
+            await self._send([entry], answers)
+
+
+def _may_pass(failure: Mapping[str, Any]) -> bool:
+    """Whether it was AWS's fault, or our haste: then the same message may be taken in a moment."""
+    return not failure.get("SenderFault", False) or "Throttl" in str(failure.get("Code", ""))
+
+
+def _reason(failure: Mapping[str, Any]) -> str:
+    return f"SQS: {failure.get('Code', 'no answer')} {failure.get('Message') or ''}".strip()

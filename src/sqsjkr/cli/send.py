@@ -1,0 +1,254 @@
+"""``sqsjkr send``: one job, or many as JSON Lines. The rules for a job are the daemon's own: ``job.decode``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TextIO
+
+from sqsjkr.config import Config
+from sqsjkr.errors import BackendUnavailable, ConfigError, InvalidJob
+from sqsjkr.job import decode, encode
+from sqsjkr.sender import LONGEST, Rejected, Sender, Terms
+
+PAUSE = 0.2
+"""Seconds without input after which the jobs read so far are sent: a slow producer's do not wait for a full batch."""
+_CHUNK = 65_536
+_UTF8_BOM = b"\xef\xbb\xbf"
+_BLANK = b" \t\r\n"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of many jobs."""
+
+    sent: int = 0
+    rejected: int = 0
+    stopped: str = ""
+    """Why the rest was not sent; "" if all lines were read."""
+
+    @property
+    def text(self) -> str:
+        """The summary line."""
+        return f"sent {self.sent}, rejected {self.rejected}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    body: str
+
+
+def send_one(config: Config, fields: Mapping[str, object], terms: Terms) -> str:
+    """Send one job: its message id. ``fields`` are named as in a message's body; what is None was not given.
+
+    Raises ``ConfigError`` for fields that are no job, ``BackendUnavailable`` if it was not sent.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+        job = decode(json.dumps(given), "")
+    except UnicodeEncodeError:  # half a character: bytes that were no UTF-8 on the command line
+        raise ConfigError("this is no job: its text is not UTF-8, which is what SQS takes") from None
+    except InvalidJob as why:
+        raise ConfigError(f"this is no job: {why}") from why
+    body = encode(
+        command=job.command,
+        event_id=job.event_id,
+        env=job.env,
+        lock_id=job.lock_id,
+        life_time=job.life_time,
+        abort_if_locked=job.abort_if_locked,
+        disable_life_time_trigger=job.disable_life_time_trigger,
+    )
+    if len(body.encode()) > LONGEST:
+        raise ConfigError(f"this is no job: {len(body.encode())} bytes, expected at most {LONGEST}")
+    with asyncio.Runner() as runner, _opened(runner, config, terms) as outbox:
+        answer = runner.run(outbox.send([body]))[0]
+    if isinstance(answer, Rejected):
+        raise BackendUnavailable(f"not sent: {answer.reason}")
+    return answer
+
+
+def send_many(config: Config, source: str, terms: Terms, complain: Callable[[str], None]) -> Tally:
+    """Send each line of the file ``source`` ("-": stdin) as one job; at most a batch of them is in memory.
+
+    ``complain`` is told of each line that was not sent: "jobs.jsonl:17: why". Raises ``ConfigError`` if there is no
+    such file or the options do not fit the queue, ``BackendUnavailable`` if the queue cannot be used at all.
+    """
+    name = "stdin" if source == "-" else source
+    tally = Tally()
+    with _reading(source) as fd, asyncio.Runner() as runner, _opened(runner, config, terms) as outbox:
+        bar = _Bar(sys.stderr, fd)
+
+        def reject(line: int, reason: str) -> None:
+            tally.rejected += 1
+            bar.clear()
+            complain(f"{name}:{line}: {reason}")
+
+        for batch in _batches(bar.counting(read_lines(fd)), outbox.size, reject):
+            try:
+                answers = runner.run(outbox.send([line.body for line in batch]))
+            except BackendUnavailable as why:
+                tally.stopped = f"{name}:{batch[0].number}: not sent, nor is what follows: {why}"
+                break
+            for line, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, Rejected):
+                    reject(line.number, answer.reason)
+                else:
+                    tally.sent += 1
+            bar.show(tally)
+        bar.clear()
+    return tally
+
+
+def read_lines(fd: int, longest: int = LONGEST) -> Iterator[bytes | None]:
+    """The lines behind a descriptor, without their ends; None whenever the input pauses.
+
+    A line longer than ``longest`` comes cut to one byte more than that: memory is bounded, whatever is read.
+    """
+    line = b""
+    while True:
+        if not select.select([fd], [], [], PAUSE)[0]:
+            yield None
+            select.select([fd], [], [])
+        chunk = os.read(fd, _CHUNK)
+        if not chunk:
+            break
+        first, *others = chunk.split(b"\n")
+        line = (line + first)[: longest + 1]
+        for other in others:
+            yield line
+            line = other[: longest + 1]
+    if line:
+        yield line
+
+
+def _batches(lines: Iterator[bytes | None], size: int, reject: Callable[[int, str], None]) -> Iterator[Sequence[_Line]]:
+    """What may be sent together: at most ``size`` jobs and ``LONGEST`` bytes, and nothing waits for slow input."""
+    batch: list[_Line] = []
+    room = LONGEST
+    number = 0
+    for raw in lines:
+        if raw is None:
+            if batch:
+                yield batch
+                batch, room = [], LONGEST
+            continue
+        number += 1
+        content = raw.removeprefix(_UTF8_BOM if number == 1 else b"").strip(_BLANK)
+        if not content:
+            continue
+        try:
+            body = _checked(content)
+        except InvalidJob as why:
+            reject(number, str(why))
+            continue
+        weight = len(body.encode())
+        if batch and (len(batch) == size or weight > room):
+            yield batch
+            batch, room = [], LONGEST
+        batch.append(_Line(number, body))
+        room -= weight
+    if batch:
+        yield batch
+
+
+def _checked(content: bytes) -> str:
+    """The body for one line. Raises ``InvalidJob`` if the daemon would not take it."""
+    if len(content) > LONGEST:
+        raise InvalidJob(f"body: too long, expected at most {LONGEST} bytes, which is what SQS takes")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as why:
+        raise InvalidJob(f"body: not UTF-8 at byte {why.start}, {content[why.start]:#04x}") from None
+    decode(text, "")
+    # JSON may hold these two in a string, SQS may not (API reference, SendMessage): escaped they mean the same.
+    return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+
+
+@contextlib.contextmanager
+def _reading(source: str) -> Iterator[int]:
+    try:
+        fd = os.dup(0) if source == "-" else os.open(source, os.O_RDONLY)
+    except OSError as why:
+        raise ConfigError(f"--json {source}: cannot be read: {(why.strerror or str(why)).lower()}") from why
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise ConfigError(f"--json {source}: is a directory; expected a file with one job on each line")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _opened(runner: asyncio.Runner, config: Config, terms: Terms) -> Iterator[Sender]:
+    stack = AsyncExitStack()
+    try:
+        yield runner.run(_open(stack, config, terms))
+    finally:
+        runner.run(stack.aclose())
+
+
+# The backends are imported where they are made, as in resources.py: each costs start-up time, and only one is needed.
+async def _open(stack: AsyncExitStack, config: Config, terms: Terms) -> Sender:
+    if config.local:
+        from sqsjkr.backends.sqlite.sender import SQLiteSender  # noqa: PLC0415
+
+        local = SQLiteSender(config.local, terms)
+        stack.push_async_callback(local.close)
+        await local.open()
+        return local
+    from sqsjkr.backends.aws.client import AWS  # noqa: PLC0415
+    from sqsjkr.backends.sqs.client import QueueClient  # noqa: PLC0415
+    from sqsjkr.backends.sqs.sender import SQSSender  # noqa: PLC0415
+
+    aws = AWS(profile=config.profile, region=config.region)
+    stack.push_async_callback(aws.close)
+    await aws.open()
+    queue = QueueClient(aws, url=config.queue_url, account_id=config.account_id, name=config.queue_name)
+    return SQSSender(queue, terms)
+
+
+class _Bar:
+    """A progress bar on a terminal, nothing elsewhere. Twenty lines of our own: no dependency is worth them."""
+
+    WIDTH = 30
+    EVERY = 0.1
+
+    def __init__(self, terminal: TextIO, fd: int) -> None:
+        self._terminal = terminal if terminal is not None and terminal.isatty() else None
+        self._whole = os.fstat(fd).st_size if stat.S_ISREG(os.fstat(fd).st_mode) else 0
+        self._read = 0
+        self._next = 0.0
+
+    def counting(self, lines: Iterator[bytes | None]) -> Iterator[bytes | None]:
+        """Pass the lines through, and keep count of how far we are."""
+        for line in lines:
+            self._read += 0 if line is None else len(line) + 1
+            yield line
+
+    def show(self, tally: Tally) -> None:
+        """Draw it, ten times a second at most."""
+        if self._terminal is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.EVERY
+        share = min(1.0, self._read / self._whole) if self._whole else 0.0
+        bar = f"[{'#' * int(share * self.WIDTH):<{self.WIDTH}}] {share:4.0%}  " if self._whole else ""
+        self._terminal.write(f"\r\x1b[K{bar}{tally.text}")
+        self._terminal.flush()
+
+    def clear(self) -> None:
+        """Leave its line empty for whoever writes next."""
+        if self._terminal is not None:
+            self._terminal.write("\r\x1b[K")
+            self._terminal.flush()

@@ -1,0 +1,54 @@
+"""``sqsjkr setup``: makes the queue, its dead-letter queue and the table, or what is missing of them.
+
+First the plan, then a question, then the steps. What exists is never changed, but for a redrive policy, an index or
+a TTL that it lacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TextIO
+
+from sqsjkr.backends.aws.client import AWS
+from sqsjkr.config import Config
+from sqsjkr.provision.plan import Plan, make_plan
+
+
+def carry_out(config: Config, out: TextIO, may_go: Callable[[], bool]) -> int:
+    """Say what will be made, ask ``may_go``, make it: how many steps were left undone because the answer was no.
+
+    Raises ``ConfigError`` if what exists stands in the way, ``BackendUnavailable`` if AWS refuses or does not answer;
+    steps that were done stay done, and the next call goes on from there.
+    """
+    if config.local:
+        out.write("nothing to set up: the first send or run makes the embedded store\n")
+        return 0
+    with asyncio.Runner() as runner:
+        aws = AWS(profile=config.profile, region=config.region)
+        try:
+            runner.run(aws.open())
+            plan = runner.run(make_plan(aws, config))
+            _show(plan, out)
+            if not plan.steps:
+                return 0
+            if not may_go():
+                out.write("nothing was changed\n")
+                return len(plan.steps)
+            for step in plan.steps:
+                runner.run(step.do())
+                out.write(f"done: {step.what}\n")
+                out.flush()
+        finally:
+            runner.run(aws.close())
+    out.write("everything is as it should be; next: sqsjkr check\n")
+    return 0
+
+
+def _show(plan: Plan, out: TextIO) -> None:
+    out.writelines(f"is there: {there}\n" for there in plan.there)
+    out.writelines(f"to do: {step.what}\n" for step in plan.steps)
+    out.writelines(f"left as it is: {advice}\n" for advice in plan.advice)
+    if not plan.steps:
+        out.write("everything is as it should be\n" if not plan.advice else "nothing to do\n")
+    out.flush()

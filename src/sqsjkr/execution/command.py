@@ -1,0 +1,258 @@
+"""One shell command, from its start to the end of all its processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from sqsjkr.execution.output import Output
+from sqsjkr.supervision import process_tree
+from sqsjkr.supervision.shared_state import SharedState
+
+_OUT_OF_RESOURCES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.EACCES}
+"""The host's trouble, not the job's: no processes, memory or descriptors left, or no ``sh`` to run."""
+_IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
+_SWEEP_EVERY = 0.05
+_EMPTY_LOOKS = 2
+"""Looks that must find no process: one alone misses a child whose parent ends while the list is being read."""
+_LOOK_EVERY = 0.02
+
+
+class CannotStart(Exception):
+    """The command was not started. ``again``: the host was short of something, so another try may do."""
+
+    def __init__(self, why: str, *, again: bool) -> None:
+        super().__init__(why)
+        self.again = again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a command ended."""
+
+    status: int
+    """The exit code, or the negative number of the signal that ended it."""
+    interrupted: str | None
+    """Why we ended it, None if it ended by itself."""
+    cpu: float
+    """User and system seconds of the shell and the children it waited for."""
+    leftovers: bool
+    """Something in the background still holds the output open."""
+
+
+class Command:
+    """A command that can be interrupted: ``await command.run(...)`` once, ``interrupt`` any time in the same loop."""
+
+    def __init__(self, mark: str, page: SharedState) -> None:
+        self._mark = mark
+        self._page = page
+        self._kill_after = 0.0
+        self._pid = 0
+        self._status: asyncio.Future[tuple[int, float]] | None = None
+        self._interrupted: str | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    @property
+    def interrupted(self) -> str | None:
+        """Why it was told to end, None if it was not."""
+        return self._interrupted
+
+    def interrupt(self, why: str, *, kill_after: float) -> None:
+        """End the job: TERM to all its processes, KILL ``kill_after`` seconds later. Asking again can only hurry it.
+
+        A command that has ended by itself already keeps its own ending.
+        """
+        if self._has_ended():
+            return
+        self._kill_after = min(self._kill_after, kill_after) if self._interrupted else kill_after
+        self._interrupted = self._interrupted or why
+        if self._pid and self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+
+    async def run(
+        self,
+        command: str,
+        env: Mapping[bytes, bytes],
+        output: Output,
+        *,
+        stdin: bytes | None = None,
+        started: Callable[[], None] = lambda: None,
+    ) -> Exit:
+        """Run ``sh -c command`` in a process group of its own. Raises ``CannotStart``.
+
+        ``env`` is the whole environment. Standard input is ``stdin``, or /dev/null. Returns when the shell has ended;
+        after an interrupt, when every process of the job has. ``started`` is called in between.
+        """
+        if self._interrupted:
+            return Exit(status=-signal.SIGTERM, interrupted=self._interrupted, cpu=0.0, leftovers=False)
+        self._page.enter(self._mark)
+        try:
+            reader, feeder = self._start(command, env, stdin)
+        except CannotStart:
+            self._page.leave(self._mark)
+            raise
+        started()
+        try:
+            output.follow(reader)
+            status, cpu = await self._wait()  # if we are cancelled here the job lives on: its mark stays for the guard
+            if self._ending is not None:
+                await self._ending
+            leftovers = output.ended()
+        except Exception:  # its lock and its claim are given back next: nothing of it may be left
+            self._kill_after = 0.0
+            await self._end()
+            self._page.leave(self._mark)
+            raise
+        self._page.leave(self._mark)
+        if feeder is not None:
+            feeder.cancel()
+        return Exit(status=status, interrupted=self._interrupted, cpu=cpu, leftovers=leftovers)
+
+    def _start(
+        self, command: str, env: Mapping[bytes, bytes], stdin: bytes | None
+    ) -> tuple[int, asyncio.Task[None] | None]:
+        opened: list[int] = []
+        try:
+            reader, writer = os.pipe()
+            opened += [reader, writer]
+            actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
+            if stdin is None:
+                actions.append((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0))
+            else:
+                source, sink = os.pipe()
+                opened += [source, sink]
+                actions.append((os.POSIX_SPAWN_DUP2, source, 0))
+            actions += [(os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, writer, 2)]
+            self._pid = os.posix_spawn(
+                _shell(),
+                [b"sh", b"-c", command.encode()],
+                env,
+                file_actions=actions,
+                setpgroup=0,
+                setsigdef=_IGNORED_BY_PYTHON,
+                setsigmask=[],
+            )
+        except (OSError, ValueError) as failure:
+            for descriptor in opened:
+                os.close(descriptor)
+            number = failure.errno if isinstance(failure, OSError) else None
+            raise CannotStart(_explain(failure, command, env), again=number in _OUT_OF_RESOURCES) from failure
+        self._page.leads(self._mark, self._pid)
+        os.close(writer)
+        if stdin is None:
+            return reader, None
+        os.close(source)
+        return reader, asyncio.create_task(_feed(sink, stdin))
+
+    async def _wait(self) -> tuple[int, float]:
+        """Wait for the shell itself: (status, cpu seconds)."""
+        loop = asyncio.get_running_loop()
+        self._status = loop.create_future()
+        try:
+            watched = os.pidfd_open(self._pid)
+        except (AttributeError, OSError):  # no pidfd on this system, or no descriptor left
+            return await self._look_until_it_ends(self._status)
+        status = self._status
+
+        def ended() -> None:
+            loop.remove_reader(watched)
+            os.close(watched)
+            if (end := _reap(self._pid)) is not None and not status.done():
+                status.set_result(end)
+
+        loop.add_reader(watched, ended)
+        return await status
+
+    async def _look_until_it_ends(self, status: asyncio.Future[tuple[int, float]]) -> tuple[int, float]:
+        while (end := _reap(self._pid)) is None:  # noqa: ASYNC110 - the system has no event to wait for
+            await asyncio.sleep(_LOOK_EVERY)
+        status.set_result(end)
+        return end
+
+    def _has_ended(self) -> bool:
+        if self._status is not None and self._status.done():
+            return self._ending is None
+        if not self._pid or self._interrupted or not hasattr(os, "waitid"):
+            return False
+        with contextlib.suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        return True
+
+    async def _end(self) -> None:
+        """TERM, then KILL, until no process of the job is left: a lock may not be given back before."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        members = self._family({})
+        self._tell(members, signal.SIGTERM)
+        empty_looks = 0
+        while empty_looks < _EMPTY_LOOKS:
+            await asyncio.sleep(_SWEEP_EVERY)
+            members = self._family(members)
+            empty_looks = 0 if members else empty_looks + 1
+            if members and loop.time() - begun >= self._kill_after:
+                self._tell(members, signal.SIGKILL)
+
+    def _family(self, known: Mapping[int, process_tree.Process]) -> Mapping[int, process_tree.Process]:
+        try:
+            return process_tree.family(self._mark, self._pid, known)
+        except OSError:  # no descriptor left to look with: who cannot be seen is not gone
+            return known or {self._pid: process_tree.Process(self._pid, 0, self._pid, 0)}
+
+    def _tell(self, members: Mapping[int, process_tree.Process], number: signal.Signals) -> None:
+        """Signal the process group, and those who left it."""
+        process_tree.send_to_group(self._pid, number)
+        process_tree.send((pid for pid, process in members.items() if process.group != self._pid), number)
+
+
+def _reap(pid: int) -> tuple[int, float] | None:
+    """The end of a child: (status, cpu seconds). None if it has not ended."""
+    ended, status, usage = os.wait4(pid, os.WNOHANG)
+    if not ended:
+        return None
+    return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+
+
+@cache
+def _shell() -> str:
+    """The shell from the daemon's PATH, as in the original (go-semantics section 6)."""
+    found = shutil.which("sh")
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no sh on the daemon's PATH")
+    return found
+
+
+async def _feed(descriptor: int, text: bytes) -> None:
+    """Write to a command that may read slowly, or not at all: never blocks, never fails."""
+    loop = asyncio.get_running_loop()
+    os.set_blocking(descriptor, False)
+    rest = memoryview(text)
+    try:
+        while rest:
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:
+                room = asyncio.Event()
+                loop.add_writer(descriptor, room.set)
+                try:
+                    await room.wait()
+                finally:
+                    loop.remove_writer(descriptor)
+            except OSError:  # it reads no more
+                return
+    finally:
+        os.close(descriptor)
+
+
+def _explain(failure: Exception, command: str, env: Mapping[bytes, bytes]) -> str:
+    if isinstance(failure, OSError) and failure.errno == errno.E2BIG:
+        size = len(command.encode()) + sum(len(key) + len(value) + 2 for key, value in env.items())
+        return f"the command and its environment are too long for exec ({size} bytes; one string may have 131071)"
+    words = failure.strerror if isinstance(failure, OSError) else failure
+    return f"sh could not be started: {words}"

@@ -1,0 +1,100 @@
+"""What locks and claims have in common: held under the session's name, released again later when in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+
+from sqsjkr.errors import BackendUnavailable
+from sqsjkr.leases.session import Session
+from sqsjkr.leases.table import Row, Table
+from sqsjkr.telemetry.events import Event, emit
+
+ECHOES = (10.0, 50.0, 250.0)
+"""Seconds between repeated releases of what was in doubt: a request without an answer may arrive after its release.
+
+The last echo comes later than any such request: AWS refuses a signature that is older than five minutes (AWS:
+"Signature Version 4 for API requests").
+"""
+SLOW = 1.0
+"""Seconds after which an answer may have been a second try's, while the first is still on its way."""
+
+
+class Leased:
+    """What both ports share: a token of the session for all that was asked for, and echoes of what is in doubt."""
+
+    def __init__(self, kind: str, table: Table, session: Session) -> None:
+        self._kind = kind
+        self._table = table
+        self._session = session
+        self._in_doubt: set[str] = set()
+        self._echoes: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Begin to beat while anything is held."""
+        await self._session.open()
+
+    async def close(self) -> None:
+        """Send no more echoes, beat no more."""
+        for echo in self._echoes:
+            echo.cancel()
+        await asyncio.gather(*self._echoes, return_exceptions=True)
+        await self._session.close()
+
+    def proven_until(self) -> float:
+        """Two thirds of a lease after the last successful beat was sent."""
+        return self._session.proven_until()
+
+    @contextlib.contextmanager
+    def _taking(self, owner: str) -> Iterator[None]:
+        """Around the requests that take: remembers whether one of them may still be on its way when they are over."""
+        asked = self._session.now()
+        try:
+            yield
+            self._session.check(self._token(owner))
+        except BackendUnavailable:
+            self._in_doubt.add(owner)
+            raise
+        if self._session.now() - asked > SLOW:
+            self._in_doubt.add(owner)
+
+    async def _hold(self, owner: str) -> str:
+        return f"{await self._session.hold(self._token(owner))}/{owner}"
+
+    def _holder(self, owner: str) -> str | None:
+        name = self._session.holder(self._token(owner))
+        return f"{name}/{owner}" if name else None
+
+    def _drop(self, owner: str) -> None:
+        self._session.drop(self._token(owner))
+
+    async def _is_over(self, row: Row) -> bool:
+        """May this row be taken over? Never a Go daemon's; at once if it is an echo of an attempt of our own."""
+        if row.owner is None or row.session is None:
+            return False
+        attempt = row.owner.removeprefix(f"{row.session}/")
+        if self._session.is_mine(row.session):
+            return self._session.holder(self._token(attempt)) is None
+        dead = await self._session.is_dead(row.session)
+        if dead:
+            emit(Event.LEASE_TAKEOVER, "warn", f"the {self._kind} of {row.owner} is taken over: its worker is dead")
+        return dead
+
+    def _echo(self, owner: str, release: Callable[[], Awaitable[None]]) -> None:
+        """Release once more later: a request that got no answer may reach the table after its release did."""
+        if owner in self._in_doubt:
+            self._in_doubt.discard(owner)
+            task = asyncio.create_task(self._release_again(release))
+            self._echoes.add(task)
+            task.add_done_callback(self._echoes.discard)
+
+    @staticmethod
+    async def _release_again(release: Callable[[], Awaitable[None]]) -> None:
+        for pause in ECHOES:
+            await asyncio.sleep(pause)
+            with contextlib.suppress(BackendUnavailable):
+                await release()
+
+    def _token(self, owner: str) -> str:
+        return f"{self._kind}:{owner}"

@@ -1,0 +1,46 @@
+"""Locks in the table, each as good as its worker's lease."""
+
+from __future__ import annotations
+
+from sqsjkr.errors import BackendUnavailable
+from sqsjkr.leases.leased import Leased
+from sqsjkr.leases.session import Session
+from sqsjkr.leases.table import Row, Table
+from sqsjkr.locker import Locker
+
+
+class TableLocker(Leased, Locker):
+    """Locks in the table, each as good as its worker's lease."""
+
+    def __init__(self, table: Table, session: Session) -> None:
+        super().__init__("lock", table, session)
+
+    def proven_until(self) -> float:
+        """Two thirds of a lease after the last successful beat was sent; over for good once that has passed.
+
+        A lock may have been taken over and given back while this host was cut off or suspended: no beat heals that.
+        """
+        return float("-inf") if self._session.lost(self._kind) else super().proven_until()
+
+    async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:
+        """Take the lock if it is free, or if its worker is dead. None of a lapsed lease may be left: they end first."""
+        me = await self._hold(owner)
+        if self._session.lost(self._kind):
+            raise BackendUnavailable("the lease lapsed, and the jobs that it locked are still being ended")
+        with self._taking(owner):
+            answer = await self._table.take_lock(lock_id, me, event_id, over=None)
+            if isinstance(answer, Row) and await self._is_over(answer):
+                answer = await self._table.take_lock(lock_id, me, event_id, over=answer.owner)
+        if isinstance(answer, Row):
+            self._drop(owner)
+            self._echo(owner, lambda: self._table.release_lock(lock_id, me))
+            return None
+        return answer
+
+    async def unlock(self, lock_id: str, owner: str) -> None:
+        """Free the lock on condition of its owner. Nothing to do for an owner that never asked."""
+        me = self._holder(owner)
+        if me is not None:
+            await self._table.release_lock(lock_id, me)
+            self._drop(owner)
+            self._echo(owner, lambda: self._table.release_lock(lock_id, me))

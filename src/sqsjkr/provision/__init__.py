@@ -1,0 +1,1 @@
+"""What a worker needs on AWS: find out what is there (``check``), make what is missing (``setup``)."""

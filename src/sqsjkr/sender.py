@@ -1,0 +1,47 @@
+"""Port: where jobs are put on a queue."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LONGEST = 1_048_576
+"""Bytes of one message, and of all messages of one request (AWS: Amazon SQS message quotas)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How messages are put on the queue."""
+
+    delay: float = 0.0
+    """Seconds before they can be received."""
+    group: str = ""
+    """Message group; FIFO queues need one."""
+    dedup_id: str = ""
+    """Deduplication id on a FIFO queue; "" gives every message one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message that the queue did not take."""
+
+    reason: str
+
+
+class Sender(ABC):
+    """An open way to one queue."""
+
+    size = 10
+    """Messages that one ``send`` takes at most."""
+
+    @abstractmethod
+    async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
+        """Put messages on the queue: for each, in order, its id, or why it was not taken.
+
+        Raises ``BackendUnavailable`` if the queue does not answer, or takes nothing from us.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the connection."""

@@ -1,0 +1,1 @@
+"""What operators see: log events, their writer, counters, outages."""
