@@ -64,7 +64,9 @@ async def run(
         raise
     else:
         if until_empty and (undone := worker.left_undone()):
-            emit(Event.MESSAGE_RETURNED, "error", f"{undone} deliveries went back to the queue: run again for them")
+            emit(
+                Event.MESSAGE_RETURNED, f"{undone} deliveries went back to the queue: run again for them", level="error"
+            )
             return EXIT_LEFT_UNDONE
         return EXIT_WORKER_DIED if worker.guard_lost else 0
     finally:
@@ -155,8 +157,8 @@ class _Signals:
                 signal.signal(number, handler)
 
     def _stop_early(self, number: signal.Signals) -> None:
-        emit(Event.WORKER_STOPPING, "info", f"{number.name} received before the first job")
-        emit(Event.WORKER_STOPPED, "info", "stopped")
+        emit(Event.WORKER_STOPPING, f"{number.name} received before the first job")
+        emit(Event.WORKER_STOPPED, "stopped")
         self.stopped_early = True
         if self._starting is not None:
             self._starting.cancel()

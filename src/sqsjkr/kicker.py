@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable, InvalidJob
@@ -132,7 +133,7 @@ class Kicker:
             if now >= proven:
                 if not running.command.interrupted:
                     what = f"{running.permit.job.event_id} is ended: its lease cannot be proven"
-                    emit(Event.LEASE_LOST, "error", what)
+                    emit(Event.LEASE_LOST, what)
                 running.command.interrupt("lease lost", kill_after=min(FENCE_PATIENCE, self._rules.kill_after))
         if soonest > float("-inf"):
             self._lost_since = 0.0
@@ -177,7 +178,7 @@ class Kicker:
         finally:
             del self._running[permit.owner]
         if end.leftovers:
-            emit(Event.PROCESS_LEFT, "info", f"{permit.job.event_id} left something running in the background")
+            emit(Event.PROCESS_LEFT, f"{permit.job.event_id} left something running in the background")
         took = f"in {clock.now() - begun:.2f}s, cpu {end.cpu:.2f}s"
         if end.interrupted:
             return Ending(Outcome.INTERRUPTED, f"{end.interrupted}, {took}")
@@ -190,7 +191,7 @@ class Kicker:
         """Tell the trigger of the expired job: the original's text on its stdin, the facts as JSON in a variable."""
         job, sent_at = permit.job, permit.message.sent_at
         variables = permit.facts() | {b"SQSJKR_EXPIRED": trigger.facts(job, sent_at).encode()}
-        emit(Event.JOB_TRIGGER, "info", f"{job.event_id}: {refusal.detail}", event_id=job.event_id, message_id=job.id)
+        emit(Event.JOB_TRIGGER, f"{job.event_id}: {refusal.detail}", event_id=job.event_id, message_id=job.id)
         ending = await self._run(permit, self._rules.trigger, variables, trigger.text(job, sent_at).encode())
         if ending.outcome in {Outcome.INTERRUPTED, Outcome.STARVED}:
             return ending  # it is told again
@@ -231,7 +232,7 @@ class Kicker:
                 await verb()
             except BackendUnavailable as trouble:
                 if self._giving_up.is_set():
-                    emit(Event.SETTLE_GIVEN_UP, "error", f"left as it is, it will come back by itself: {trouble}")
+                    emit(Event.SETTLE_GIVEN_UP, f"left as it is, it will come back by itself: {trouble}")
                     return False
                 self._settling.failed(trouble)
             else:
@@ -252,12 +253,11 @@ class Kicker:
         return bool(self._rules.trigger) and not job.disable_life_time_trigger
 
     def _output(self, permit: Permit) -> Output:
-        name, facts = permit.job.event_id, {"message_id": permit.message.id, "event_id": permit.job.event_id}
+        name = permit.job.event_id
+        facts: dict[str, Any] = {"message_id": permit.message.id, "event_id": name}
         return Output(
-            on_line=(lambda line: emit(Event.JOB_OUTPUT, "info", f"{name}: {line}", **facts)) if says("info") else None,
-            on_cut=lambda size: emit(
-                Event.JOB_OUTPUT_CUT, "warn", f"{name}: {size} bytes came too fast to be logged", **facts
-            ),
+            on_line=(lambda line: emit(Event.JOB_OUTPUT, f"{name}: {line}", **facts)) if says("info") else None,
+            on_cut=lambda size: emit(Event.JOB_OUTPUT_CUT, f"{name}: {size} bytes came too fast to be logged", **facts),
             rate=self._rules.output_rate,
             tail=self._rules.output_tail,
             now=clock.now,
@@ -267,7 +267,6 @@ class Kicker:
         job, message = permit.job, permit.message
         emit(
             Event.JOB_STARTED,
-            "info",
             f"{job.event_id}: {shorten(command)} (message {message.id}, waited {message.age_at(now):.1f}s, "
             f"delivery {message.receive_count})",
             message_id=message.id,
@@ -277,15 +276,15 @@ class Kicker:
 
     def _tell(self, message: Message, permit: Permit | None, ending: Ending) -> None:
         name = permit.job.event_id if permit else message.id
-        facts = {"message_id": message.id, "event_id": name, "outcome": ending.outcome.label}
+        facts: dict[str, Any] = {"message_id": message.id, "event_id": name, "outcome": ending.outcome.label}
         if ending.outcome.settlement is Settlement.KEEP:
             level: Level = "debug" if self._gate.is_waiting(message) else "info"
-            emit(Event.JOB_WAITING, level, f"{name}: {ending.detail}", **facts)
+            emit(Event.JOB_WAITING, f"{name}: {ending.detail}", level=level, **facts)
             return
-        emit(Event.JOB_ENDED, ending.outcome.level, f"{name}: {ending.outcome.label} {ending.detail}", **facts)
+        emit(Event.JOB_ENDED, f"{name}: {ending.outcome.label} {ending.detail}", level=ending.outcome.level, **facts)
         if ending.tail and not says("info"):  # else its lines stand above already
             for line in ending.tail.splitlines():
-                emit(Event.JOB_OUTPUT, ending.outcome.level, f"{name}: {line}", **facts)
+                emit(Event.JOB_OUTPUT, f"{name}: {line}", level=ending.outcome.level, **facts)
 
 
 def _without_return(ending: Ending) -> Ending:

@@ -123,7 +123,7 @@ class Queue(ABC):
                 fresh.append(message)
             else:
                 held.renew(delivery)
-                emit(Event.MESSAGE_DUPLICATE, "debug", f"{message.id} was delivered again while it is held here")
+                emit(Event.MESSAGE_DUPLICATE, f"{message.id} was delivered again while it is held here")
         return fresh
 
     async def settle(self, message: Message, ending: Ending) -> None:
@@ -150,7 +150,9 @@ class Queue(ABC):
         for failure in await asyncio.gather(*given, return_exceptions=True):
             if isinstance(failure, Exception):
                 emit(
-                    Event.MESSAGE_RETURNED, "warn", f"could not be made visible again, it will be by itself: {failure}"
+                    Event.MESSAGE_RETURNED,
+                    f"could not be made visible again, it will be by itself: {failure}",
+                    level="warn",
                 )
 
     def hidden_until(self, message: Message) -> float:
@@ -177,10 +179,10 @@ class Queue(ABC):
         if self.facts.dead_letters is None:
             emit(
                 Event.NO_DEAD_LETTER_QUEUE,
-                "error",
                 f"{message.id} is no job and {self.facts.name} has no dead-letter queue: it stays, hidden for an hour "
                 f"({ending.detail}). Next: sqsjkr setup, or delete the message",
                 message_id=message.id,
+                level="error",
             )
             await self._give_back(held, NO_GRAVE)
             return
@@ -188,7 +190,7 @@ class Queue(ABC):
             await self._bury(message, ending)
             held.buried = True
             text = f"{message.id} went to the dead-letter queue {self.facts.dead_letters}: {ending.detail}"
-            emit(Event.JOB_BURIED, "error", text, message_id=message.id)
+            emit(Event.JOB_BURIED, text, message_id=message.id)
         await self._deleting((message.id, held.receipt))
         self._held.pop(message.id, None)
 
@@ -227,7 +229,7 @@ class Queue(ABC):
                 held.due = float("inf")
                 if self._held.get(held.message.id) is not held:  # settled meanwhile: no wonder
                     continue
-                emit(Event.MESSAGE_LAPSED, "warn", f"{held.message.id} cannot be hidden any longer: {result}")
+                emit(Event.MESSAGE_LAPSED, f"{held.message.id} cannot be hidden any longer: {result}")
             else:
                 held.due = clock.now() + 2.0
 

@@ -77,10 +77,10 @@ class Resources:
         facts = self.queue.facts
         for table, _ in self._tables.values():
             table.retention = facts.retention
-        emit(Event.QUEUE_OPENED, "info", f"{facts.name}, dead-letter queue {facts.dead_letters or 'none'}")
+        emit(Event.QUEUE_OPENED, f"{facts.name}, dead-letter queue {facts.dead_letters or 'none'}")
         if facts.dead_letters is None:
             advice = "bad messages stay on the queue; next: sqsjkr setup"
-            emit(Event.NO_DEAD_LETTER_QUEUE, "warn", f"{facts.name} has no dead-letter queue: {advice}")
+            emit(Event.NO_DEAD_LETTER_QUEUE, f"{facts.name} has no dead-letter queue: {advice}")
 
     def _make_queue(self) -> Queue:
         config = self._config

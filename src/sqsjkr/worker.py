@@ -82,7 +82,7 @@ class Worker:
         """Receive until stopped, then drain: promise 6 of docs/explanation/promises.md."""
         receiving = asyncio.create_task(self._receive())
         ticking = asyncio.create_task(self._tick())
-        emit(Event.WORKER_STARTED, "info", f"{self._slots} slots, queue {self._queue.facts.name}")
+        emit(Event.WORKER_STARTED, f"{self._slots} slots, queue {self._queue.facts.name}")
         try:
             stopped = asyncio.create_task(self._stopping.wait())
             await asyncio.wait({receiving, ticking, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,16 +95,16 @@ class Worker:
         for task in (receiving, ticking):  # a bug in one of them must not pass for an orderly stop
             if not task.cancelled() and (bug := task.exception()) is not None:
                 raise bug
-        emit(Event.WORKER_STOPPED, "info", "stopped")
+        emit(Event.WORKER_STOPPED, "stopped")
 
     def stop(self, why: str) -> None:
         """Take no new jobs; the running ones get the grace period. Called again: they get none."""
         if self._stopping.is_set():
-            emit(Event.WORKER_STOPPING, "info", f"{why} again: running jobs are ended now")
+            emit(Event.WORKER_STOPPING, f"{why} again: running jobs are ended now")
             self._hurry.set()
             self._changed.set()
             return
-        emit(Event.WORKER_STOPPING, "info", f"{why}: running jobs get {self._grace:g}s, a second signal ends that")
+        emit(Event.WORKER_STOPPING, f"{why}: running jobs get {self._grace:g}s, a second signal ends that")
         self._stopping.set()
 
     def guard_is_lost(self) -> None:
@@ -182,9 +182,9 @@ class Worker:
         pause = self._log_unwell()
         if pause != self._pause:
             if pause:
-                emit(Event.WORKER_PAUSED, "error", f"no new jobs: {pause}")
+                emit(Event.WORKER_PAUSED, f"no new jobs: {pause}")
             else:
-                emit(Event.WORKER_RESUMED, "info", f"new jobs again: {self._pause} is over")
+                emit(Event.WORKER_RESUMED, f"new jobs again: {self._pause} is over")
             self._pause = pause
 
     def _dispatch(self) -> None:
@@ -201,7 +201,7 @@ class Worker:
         try:
             ending = await self._kicker.kick(message, self._release, lambda: self._let_follow(message))
         except Exception as bug:  # noqa: BLE001 - one message's bug must not stop the others; the message comes back
-            emit(Event.LOG, "error", f"{message.id} met a bug in sqsjkr, please report it: {bug!r}")
+            emit(Event.LOG, f"{message.id} met a bug in sqsjkr, please report it: {bug!r}")
             await self._queue.give_back([message])
             await self._queue.give_back(self._order.returned(message))
             return
@@ -256,7 +256,7 @@ class Worker:
         for message in list(late):
             late += self._order.returned(message)
         if late:
-            emit(Event.MESSAGE_RETURNED, "info", f"{len(late)} messages go back: no slot was free for them")
+            emit(Event.MESSAGE_RETURNED, f"{len(late)} messages go back: no slot was free for them")
             task = asyncio.create_task(self._queue.give_back(late, Outcome.CROWDED))
             self._returning.add(task)
             task.add_done_callback(self._returning.discard)

@@ -104,14 +104,14 @@ def numbers(lines: list[str]) -> list[int]:
 
 def test_a_text_line_has_time_level_event_and_text(pipe: Pipe, log_to: Any) -> None:
     log_to(pipe.stream)
-    emit(Event.JOB_STARTED, "info", "nightly-report", delivery=1)
+    emit(Event.JOB_STARTED, "nightly-report", delivery=1)
     (line,) = pipe.lines()
     assert re.fullmatch(STAMP + r" INFO  job\.started  nightly-report", line)
 
 
 def test_a_json_line_has_the_same_and_the_facts(pipe: Pipe, log_to: Any) -> None:
     log_to(pipe.stream, "json")
-    emit(Event.JOB_ENDED, "warn", "定期 50% done", delivery=1, seconds=0.5, locked=False, group=None)
+    emit(Event.JOB_ENDED, "定期 50% done", delivery=1, seconds=0.5, locked=False, group=None, level="warn")
     (line,) = pipe.lines()
     facts = {"delivery": 1, "seconds": 0.5, "locked": False, "group": None}
     logged = json.loads(line)
@@ -130,7 +130,7 @@ def test_the_time_is_local_and_says_its_offset(
         patch.setenv("TZ", zone)
         time.tzset()
         before = time.time()
-        emit(Event.JOB_STARTED, "info", "x")
+        emit(Event.JOB_STARTED, "x")
         after = time.time()
     time.tzset()
     logged = json.loads(pipe.lines()[0])["time"]
@@ -151,14 +151,14 @@ def test_the_date_follows_when_a_second_is_over(pipe: Pipe, log_to: Any) -> None
 def test_lines_below_the_level_are_left_out(pipe: Pipe, log_to: Any, level: str) -> None:
     log_to(pipe.stream, "json", level)
     for each in LEVELS:
-        emit(Event.JOB_STARTED, each, each)  # type: ignore[arg-type]
+        emit(Event.JOB_STARTED, each, level=each)  # type: ignore[arg-type]
     ordered = ["error", "warn", "info", "debug"]
     assert [json.loads(line)["message"] for line in pipe.lines()] == ordered[: ordered.index(level) + 1]
 
 
 def test_a_level_may_be_a_number_of_logging(pipe: Pipe, log_to: Any) -> None:
     log_to(pipe.stream)
-    emit(Event.JOB_ENDED, logging.ERROR, "x")
+    emit(Event.JOB_ENDED, "x", level=logging.ERROR)
     assert " ERROR job.ended  x" in pipe.lines()[0]
 
 
@@ -192,7 +192,7 @@ def test_an_unknown_level_or_format_is_refused_by_name() -> None:
 )
 def test_control_characters_are_escaped_in_text(pipe: Pipe, log_to: Any, char: str, shown: str) -> None:
     log_to(pipe.stream)
-    emit(Event.JOB_OUTPUT, "info", f"a{char}b")
+    emit(Event.JOB_OUTPUT, f"a{char}b")
     (line,) = pipe.lines()
     assert line.endswith(f"  a{shown}b")
 
@@ -203,7 +203,7 @@ def test_any_text_stays_one_line_for_every_reader(pipe: Pipe, log_to: Any, form:
 
     @given(st.text())
     def one_line(text: str) -> None:
-        emit(Event.JOB_OUTPUT, "info", text, fact=text)
+        emit(Event.JOB_OUTPUT, text, fact=text)
         whole = whatever_is_in(pipe.read_end).decode()
         assert whole.splitlines() == [whole[:-1]]
         if form == "json":
@@ -215,7 +215,7 @@ def test_any_text_stays_one_line_for_every_reader(pipe: Pipe, log_to: Any, form:
 
 def test_json_stays_json_whatever_the_facts_are(pipe: Pipe, log_to: Any) -> None:
     log_to(pipe.stream, "json")
-    emit(Event.JOB_ENDED, "info", "x", seconds=float("nan"), left="\udc80", time="noon", odd=object())  # type: ignore[arg-type]
+    emit(Event.JOB_ENDED, "x", seconds=float("nan"), left="\udc80", time="noon", odd=object())  # type: ignore[arg-type]
     (line,) = pipe.lines()
 
     def refuse(constant: str) -> None:
@@ -270,7 +270,7 @@ def test_pythons_warnings_come_in_our_form(pipe: Pipe, log_to: Any) -> None:
 def test_set_up_again_takes_the_place_of_the_first(pipe: Pipe, log_to: Any) -> None:
     log_to(pipe.stream)
     log_to(pipe.stream, "json")
-    emit(Event.JOB_STARTED, "info", "once")
+    emit(Event.JOB_STARTED, "once")
     assert [json.loads(line)["message"] for line in pipe.lines()] == ["once"]
 
 
@@ -278,7 +278,7 @@ def test_a_process_without_stderr_logs_nowhere_and_not_into_another_file(tmp_pat
     script = (
         "import sys; from sqsjkr.telemetry.logs import set_up; from sqsjkr.telemetry.events import Event, emit\n"
         "other = open(sys.argv[1], 'w')\n"
-        "set_up('info', 'text'); emit(Event.JOB_STARTED, 'info', 'x')\n"
+        "set_up('info', 'text'); emit(Event.JOB_STARTED, 'x')\n"
         "print(other.fileno())"
     )
     shell = ["sh", "-c", 'exec "$0" -c "$1" "$2" 2>&-', sys.executable, script, str(tmp_path / "other")]
@@ -294,10 +294,10 @@ def test_a_reader_that_stands_still_stops_nobody_and_the_gap_is_counted(pipe: Pi
     logs = log_to(pipe.stream)
     many = 2 * BUFFER // 100
     for number in range(many):
-        emit(Event.JOB_OUTPUT, "info", f"{'x' * 100} {number}")
+        emit(Event.JOB_OUTPUT, f"{'x' * 100} {number}")
     assert logs.failure is None
     before = read_to_the_end(pipe.read_end, logs)
-    emit(Event.JOB_OUTPUT, "info", f"after {many}")
+    emit(Event.JOB_OUTPUT, f"after {many}")
     after = pipe.lines()
     assert all(re.match(STAMP, line) for line in before + after), "no line is torn"
     kept = numbers(before)
@@ -315,15 +315,15 @@ def test_a_reader_that_stands_still_stops_nobody_and_the_gap_is_counted(pipe: Pi
 def test_what_waits_is_bounded(pipe: Pipe, log_to: Any) -> None:
     logs = log_to(pipe.stream)
     for _ in range(4 * BUFFER // 1000):
-        emit(Event.JOB_OUTPUT, "info", "x" * 1000)
+        emit(Event.JOB_OUTPUT, "x" * 1000)
     everything = sum(len(line) + 1 for line in read_to_the_end(pipe.read_end, logs))
     assert BUFFER <= everything <= BUFFER + 65536 + 4096
 
 
 def test_a_line_longer_than_the_pipe_arrives_whole(pipe: Pipe, log_to: Any) -> None:
     logs = log_to(pipe.stream)
-    emit(Event.JOB_OUTPUT, "info", "x" * 300_000)
-    emit(Event.JOB_OUTPUT, "info", "1")
+    emit(Event.JOB_OUTPUT, "x" * 300_000)
+    emit(Event.JOB_OUTPUT, "1")
     first, second = read_to_the_end(pipe.read_end, logs)
     assert first.endswith("x" * 300_000)
     assert numbers([second]) == [1]
@@ -335,7 +335,7 @@ def test_a_socket_whose_reader_stands_still_stops_nobody(log_to: Any) -> None:
     with ours, theirs:
         logs = log_to(ours)
         for number in range(5000):
-            emit(Event.JOB_OUTPUT, "info", f"{'x' * 100} {number}")
+            emit(Event.JOB_OUTPUT, f"{'x' * 100} {number}")
         assert numbers(read_to_the_end(theirs.fileno(), logs)) == list(range(5000))
 
 
@@ -346,7 +346,7 @@ def test_a_terminal_that_stands_still_stops_nobody(log_to: Any) -> None:
     with os.fdopen(terminal, "w") as stream:
         logs = log_to(stream)
         for number in range(200):
-            emit(Event.JOB_OUTPUT, "info", f"{'x' * 4000} {number}")
+            emit(Event.JOB_OUTPUT, f"{'x' * 4000} {number}")
         assert os.get_blocking(terminal), "the shell on the same terminal keeps its mode"
         assert numbers(read_to_the_end(screen, logs)) == list(range(200))
     os.close(screen)
@@ -356,7 +356,7 @@ def test_a_reader_that_is_gone_stops_nobody(pipe: Pipe, log_to: Any) -> None:
     logs = log_to(pipe.stream)
     pipe.close_read_end()
     for _ in range(3):
-        emit(Event.JOB_STARTED, "info", "x")
+        emit(Event.JOB_STARTED, "x")
     logs.flush()
     assert logs.failure is None
 
@@ -366,14 +366,14 @@ def test_a_terminal_that_was_hung_up_is_no_broken_disk(log_to: Any) -> None:
     with os.fdopen(terminal, "w") as stream:
         logs = log_to(stream)
         os.close(screen)
-        emit(Event.JOB_STARTED, "info", "x")
+        emit(Event.JOB_STARTED, "x")
         assert logs.failure is None
 
 
 def test_the_last_lines_get_a_moment_to_be_read(pipe: Pipe, log_to: Any) -> None:
     logs = log_to(pipe.stream)
     for number in range(3000):
-        emit(Event.JOB_OUTPUT, "info", f"{'x' * 100} {number}")
+        emit(Event.JOB_OUTPUT, f"{'x' * 100} {number}")
     got = bytearray()
     os.set_blocking(pipe.read_end, True)
 
@@ -392,11 +392,11 @@ def test_the_last_lines_get_a_moment_to_be_read(pipe: Pipe, log_to: Any) -> None
 def test_an_end_without_a_reader_takes_a_second_at_most(pipe: Pipe, log_to: Any) -> None:
     logs = log_to(pipe.stream)
     for _ in range(3000):
-        emit(Event.JOB_OUTPUT, "info", "x" * 100)
+        emit(Event.JOB_OUTPUT, "x" * 100)
     begun = time.monotonic()
     logs.close()
     assert 0.9 < time.monotonic() - begun < 10
-    emit(Event.JOB_STARTED, "info", "nobody listens any more")
+    emit(Event.JOB_STARTED, "nobody listens any more")
 
 
 # A full disk
@@ -417,7 +417,7 @@ def test_a_full_disk_is_said(log_to: Any) -> None:
     with Path("/dev/full").open("w") as full:
         logs = log_to(full)
         assert logs.failure is None
-        emit(Event.JOB_STARTED, "info", "x")
+        emit(Event.JOB_STARTED, "x")
         assert logs.failure == "the log cannot be written: no space left on device"
 
 
@@ -427,7 +427,7 @@ def test_a_log_goes_on_where_it_stopped_when_there_is_room_again(tmp_path: Path,
         logs = log_to(file)
         with no_file_beyond(100):
             for number in range(3):
-                emit(Event.JOB_OUTPUT, "info", f"{'x' * 50} {number}")
+                emit(Event.JOB_OUTPUT, f"{'x' * 50} {number}")
             logs.flush()
             failure = logs.failure
             size = path.stat().st_size
@@ -445,7 +445,7 @@ def test_lines_that_a_full_disk_cost_are_counted_with_the_reason(tmp_path: Path,
         logs = log_to(file, "json")
         with no_file_beyond(0):
             for number in range(many):
-                emit(Event.JOB_OUTPUT, "info", f"{'x' * 1000} {number}")
+                emit(Event.JOB_OUTPUT, f"{'x' * 1000} {number}")
         logs.flush()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     gap = lines.pop()
@@ -464,7 +464,7 @@ def test_the_reference_describes_every_event_in_the_words_of_the_code() -> None:
 
 def test_the_reference_names_the_keys_that_every_json_line_has(pipe: Pipe, log_to: Any) -> None:
     log_to(pipe.stream, "json")
-    emit(Event.WORKER_STARTED, "info", "x")
+    emit(Event.WORKER_STARTED, "x")
     page = REFERENCE.read_text(encoding="utf-8")
     described = re.findall(r"^- `([a-z]+)`: ", page, flags=re.MULTILINE)
     assert described == list(json.loads(pipe.lines()[0]))

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, page: SharedState) -> int:
         page.speak_json()
     try:
         if path:
-            emit(Event.CONFIG_LOADED, "info", path)
+            emit(Event.CONFIG_LOADED, path)
         return asyncio.run(app.run(config, page=page, logs=log, until_empty=arguments.until_empty))
     finally:
         log.close()

@@ -78,7 +78,7 @@ class Leased:
             return self._session.holder(self._token(attempt)) is None
         dead = await self._session.is_dead(row.session)
         if dead:
-            emit(Event.LEASE_TAKEOVER, "warn", f"the {self._kind} of {row.owner} is taken over: its worker is dead")
+            emit(Event.LEASE_TAKEOVER, f"the {self._kind} of {row.owner} is taken over: its worker is dead")
         return dead
 
     def _echo(self, owner: str, release: Callable[[], Awaitable[None]]) -> None:

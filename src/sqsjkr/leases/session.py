@@ -149,7 +149,7 @@ class Session:
             return
         if sent >= self._fence() and self._held:
             self._lost |= self._held.keys()
-            emit(Event.LEASE_RESUMED, "info", "the table answers again: locks may be taken")
+            emit(Event.LEASE_RESUMED, "the table answers again: locks may be taken")
         self._proof = max(self._proof, sent)
 
     async def _beat_forever(self) -> None:
@@ -163,7 +163,7 @@ class Session:
             except BackendUnavailable as failure:
                 self._trouble.failed(f"no beat: {failure}")
             except Exception as bug:  # noqa: BLE001 - a worker that beats no more loses all its locks
-                emit(Event.LOG, "error", f"no beat, by a bug in sqsjkr, please report it: {bug!r}")
+                emit(Event.LOG, f"no beat, by a bug in sqsjkr, please report it: {bug!r}")
 
     def _forget_old_sightings(self) -> None:
         if len(self._seen) > 1000:  # noqa: PLR2004 - any bound will do; a sighting costs one more lease at worst

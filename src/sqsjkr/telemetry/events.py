@@ -30,79 +30,105 @@ Fact = str | int | float | bool | None
 class Event(Enum):
     """What a log line is about. The value is the name in the log; ``meaning`` is its sentence in the reference."""
 
-    WORKER_STARTED = "worker.started", "The worker is ready and begins to receive jobs."
-    WORKER_STOPPING = "worker.stopping", "The worker was told to stop: it takes no new jobs and ends the running ones."
-    WORKER_STOPPED = "worker.stopped", "The worker has stopped; nothing of it runs any more."
-    WORKER_PAUSED = "worker.paused", "The worker takes no new jobs until the reason it names is gone."
-    WORKER_RESUMED = "worker.resumed", "The worker takes new jobs again."
-
-    CONFIG_LOADED = "config.loaded", "The configuration was read from the file it names."
-
-    QUEUE_OPENED = "queue.opened", "The queue was found and can be received from."
+    WORKER_STARTED = ("worker.started", "info", "The worker is ready and begins to receive jobs.")
+    WORKER_STOPPING = (
+        "worker.stopping",
+        "info",
+        "The worker was told to stop: it takes no new jobs and ends the running ones.",
+    )
+    WORKER_STOPPED = ("worker.stopped", "info", "The worker has stopped; nothing of it runs any more.")
+    WORKER_PAUSED = ("worker.paused", "error", "The worker takes no new jobs until the reason it names is gone.")
+    WORKER_RESUMED = ("worker.resumed", "info", "The worker takes new jobs again.")
+    CONFIG_LOADED = ("config.loaded", "info", "The configuration was read from the file it names.")
+    QUEUE_OPENED = ("queue.opened", "info", "The queue was found and can be received from.")
     QUEUE_UNREACHABLE = (
         "queue.unreachable",
+        "error",
         "The queue does not answer; it is asked again, and said once until it does.",
     )
-    QUEUE_RECOVERED = "queue.recovered", "The queue answers again."
+    QUEUE_RECOVERED = ("queue.recovered", "info", "The queue answers again.")
     TABLE_UNREACHABLE = (
         "table.unreachable",
+        "error",
         "The table does not answer; it is asked again, and said once until it does.",
     )
-    TABLE_RECOVERED = "table.recovered", "The table answers again."
-    NO_DEAD_LETTER_QUEUE = "no_dead_letter_queue", "The queue has no dead-letter queue, so bad messages stay on it."
-
-    JOB_STARTED = "job.started", "A job's command was started."
-    JOB_ENDED = "job.ended", "A delivery has ended, in one of the outcomes that the reference lists."
-    JOB_OUTPUT = "job.output", "One line of what a job printed."
-    JOB_OUTPUT_CUT = "job.output_cut", "A job printed more than is logged; the rest was read and thrown away."
-    JOB_WAITING = "job.waiting", "A job waits for its lock, without occupying a slot."
-    JOB_BURIED = "job.buried", "A message that can never run was moved to the dead-letter queue, or hidden without one."
-    JOB_TRIGGER = "job.trigger", "The life_time_trigger was run for a job that came too late."
-    PROCESS_LEFT = "process.left", "A job ended by itself and left processes in the background; they are left alone."
-
-    MESSAGE_DUPLICATE = "message.duplicate", "A message was delivered again and is not run again."
+    TABLE_RECOVERED = ("table.recovered", "info", "The table answers again.")
+    NO_DEAD_LETTER_QUEUE = (
+        "no_dead_letter_queue",
+        "warn",
+        "The queue has no dead-letter queue, so bad messages stay on it.",
+    )
+    JOB_STARTED = ("job.started", "info", "A job's command was started.")
+    JOB_ENDED = ("job.ended", "info", "A delivery has ended, in one of the outcomes that the reference lists.")
+    JOB_OUTPUT = ("job.output", "info", "One line of what a job printed.")
+    JOB_OUTPUT_CUT = ("job.output_cut", "warn", "A job printed more than is logged; the rest was read and thrown away.")
+    JOB_WAITING = ("job.waiting", "info", "A job waits for its lock, without occupying a slot.")
+    JOB_BURIED = (
+        "job.buried",
+        "error",
+        "A message that can never run was moved to the dead-letter queue, or hidden without one.",
+    )
+    JOB_TRIGGER = ("job.trigger", "info", "The life_time_trigger was run for a job that came too late.")
+    PROCESS_LEFT = (
+        "process.left",
+        "info",
+        "A job ended by itself and left processes in the background; they are left alone.",
+    )
+    MESSAGE_DUPLICATE = ("message.duplicate", "debug", "A message was delivered again and is not run again.")
     MESSAGE_LAPSED = (
         "message.lapsed",
+        "warn",
         "A message cannot be kept hidden any longer (SQS allows 12 hours); its job goes on.",
     )
-    MESSAGE_RETURNED = "message.returned", "A message went back to the queue and will be delivered again."
+    MESSAGE_RETURNED = ("message.returned", "info", "A message went back to the queue and will be delivered again.")
     SETTLE_RETRIED = (
         "settle.retried",
+        "error",
         "What became of a message could not be told to queue or table; it is tried again.",
     )
-    SETTLE_RESUMED = "settle.resumed", "What became of messages can be told to queue and table again."
-    SETTLE_GIVEN_UP = "settle.given_up", "The worker stops before queue or table took what became of a message."
-
-    LEASE_LOST = "lease.lost", "The worker cannot prove its lease any more and ends its locked jobs."
-    LEASE_RESUMED = "lease.resumed", "The worker has a new lease and takes locks again."
-    LEASE_TAKEOVER = "lease.takeover", "A lock or claim of a worker that is dead was taken over."
-    GUARD_KILLED = "guard.killed", "The worker died or hung, and the guard killed what its jobs left running."
-
-    STATS_LISTENING = "stats.listening", "The HTTP server for stats and health accepts connections."
-    STATS_FAILED = "stats.failed", "The HTTP server for stats and health could not answer a request; jobs go on."
-
-    LOG_DROPPED = "log.dropped", "Lines are missing here: the log could not be written as fast as they came."
-    LOG = "log", "A line of a library, or an error nobody foresaw."
-
+    SETTLE_RESUMED = ("settle.resumed", "info", "What became of messages can be told to queue and table again.")
+    SETTLE_GIVEN_UP = (
+        "settle.given_up",
+        "error",
+        "The worker stops before queue or table took what became of a message.",
+    )
+    LEASE_LOST = ("lease.lost", "error", "The worker cannot prove its lease any more and ends its locked jobs.")
+    LEASE_RESUMED = ("lease.resumed", "info", "The worker has a new lease and takes locks again.")
+    LEASE_TAKEOVER = ("lease.takeover", "warn", "A lock or claim of a worker that is dead was taken over.")
+    GUARD_KILLED = (
+        "guard.killed",
+        "error",
+        "The worker died or hung, and the guard killed what its jobs left running.",
+    )
+    STATS_LISTENING = ("stats.listening", "info", "The HTTP server for stats and health accepts connections.")
+    STATS_FAILED = (
+        "stats.failed",
+        "error",
+        "The HTTP server for stats and health could not answer a request; jobs go on.",
+    )
+    LOG_DROPPED = ("log.dropped", "warn", "Lines are missing here: the log could not be written as fast as they came.")
+    LOG = ("log", "error", "A line of a library, or an error nobody foresaw.")
+    level: int
     meaning: str
 
-    def __new__(cls, name: str, meaning: str) -> Self:
-        """Make the name the value, and keep the sentence beside it."""
+    def __new__(cls, name: str, level: Level, meaning: str) -> Self:
+        """Make the name the value, and keep level and sentence beside it."""
         event = object.__new__(cls)
         event._value_ = name
+        event.level = LEVELS[level]
         event.meaning = meaning
         return event
 
 
-def emit(event: Event, level: Level | int, text: str, /, **facts: Fact) -> None:
-    """Log one line; do nothing if ``level`` is off. Costs microseconds and never waits.
+def emit(event: Event, text: str, /, *, level: Level | int | None = None, **facts: Fact) -> None:
+    """Log one line; do nothing if its level is off. Costs microseconds and never waits.
 
-    ``level`` is a word, or a number of ``logging`` where it is looked up and not written down (``Outcome.level``).
-    ``text`` is for eyes and may hold anything: what could forge a line is escaped when it is written. ``facts`` are
-    for machines and appear in the JSON form only. The caller keeps the rule that no line holds a value of an
-    environment variable, and none above debug holds a message body.
+    ``level`` (a word, or a number of ``logging``) takes the place of the event's own, for the few events whose weight
+    depends on what happened. ``text`` is for eyes and may hold anything: what could forge a line is escaped when it is
+    written. ``facts`` are for machines and appear in the JSON form only. Callers keep one rule: no line holds the value
+    of an environment variable, and none above debug holds a message body.
     """
-    number = level if isinstance(level, int) else LEVELS[level]
+    number = event.level if level is None else level if isinstance(level, int) else LEVELS[level]
     if LOGGER.isEnabledFor(number):
         LOGGER.handle(record(event, number, text, facts))
 

@@ -36,7 +36,7 @@ class Outage:
         """Count a failure; the seconds to wait before the next try (full jitter, 0.25 s to 20 s)."""
         if not self._failures:
             self._since = self._now()
-            emit(self._begins, "error", f"{self._what}: {why} (tried again with growing pauses until it answers)")
+            emit(self._begins, f"{self._what}: {why} (tried again with growing pauses until it answers)")
         self._failures += 1
         most = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
         return self._jitter(most / 4, most)
@@ -45,7 +45,7 @@ class Outage:
         """It answered. Says so if it had not before."""
         if self._failures:
             took = self._now() - self._since
-            emit(self._ends, "info", f"{self._what}: answers again after {took:.1f}s and {self._failures} failures")
+            emit(self._ends, f"{self._what}: answers again after {took:.1f}s and {self._failures} failures")
             self._failures = 0
 
     def __bool__(self) -> bool:

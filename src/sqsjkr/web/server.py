@@ -75,7 +75,7 @@ class StatsServer:
             raise BindError(f"cannot listen on {self.address}: {_why(exc)}") from exc
         if not self._path:
             self._port = self._listener.sockets[0].getsockname()[1]
-        emit(Event.STATS_LISTENING, "info", f"stats and health on {self.address}", address=self.address)
+        emit(Event.STATS_LISTENING, f"stats and health on {self.address}", address=self.address)
 
     async def close(self) -> None:
         """Close every connection and remove the socket file, unless another worker's has taken its place."""
@@ -139,7 +139,7 @@ class StatsServer:
         try:
             reason = self._health()
         except Exception as exc:  # noqa: BLE001 - an observer fails open: jobs go on, and whoever asks learns of it
-            emit(Event.STATS_FAILED, "error", f"the worker's health could not be told: {exc!r}")
+            emit(Event.STATS_FAILED, f"the worker's health could not be told: {exc!r}")
             reason = f"the worker's health could not be told: {exc!r}"
         if reason is None:
             return _Response(body=b"ok\n", headers=_PLAIN)
@@ -200,7 +200,7 @@ class _Connection(web.RequestHandler):
         """Answer what is no HTTP as Go does, without a word in the log: a broken client is no matter of this worker."""
         if status == HTTPStatus.BAD_REQUEST:
             return _bad_request()
-        emit(Event.STATS_FAILED, "error", f"{request.method} {request.path} was not answered: {exc!r}")
+        emit(Event.STATS_FAILED, f"{request.method} {request.path} was not answered: {exc!r}")
         return _Response(body=b"500 Internal Server Error\n", status=status, headers=_PLAIN)
 
 
