@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sqsjkr.config import Config, plugins
 from sqsjkr.errors import ConfigError
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.locker import TableLocker
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Table
@@ -39,14 +40,21 @@ class Resources:
         *,
         locker: Locker | None = None,
         throttler: Throttler | None = None,
+        budget: LeaseBudget = STANDARD,
     ) -> None:
         self._config = config
+        self._budget = budget
         self._stack = stack
         self._parts: list[_Part] = []  # in the order in which they are opened
         self.opening = ""
         """What ``open`` is, or was, waiting for."""
         self._table_beside_queue: Callable[[], Table] | None = None
-        self.trouble = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        self.table_outage = Outage(
+            "the lock table",
+            Event.TABLE_UNREACHABLE,
+            Event.TABLE_RECOVERED,
+            longest_pause=budget.longest_outage_pause,
+        )
         """Trouble with the table, whoever meets it first."""
         self._tables: dict[str, tuple[Table, Session]] = {}
         self.queue = self._make_queue()
@@ -54,7 +62,7 @@ class Resources:
         self.throttler = throttler or self._make_throttler(config.throttler)
         self._parts += [self.locker, self.throttler]
         ours = (TableLocker, TableThrottler, NoLocker, NoThrottler)
-        self.shares_trouble = isinstance(self.locker, ours) and isinstance(self.throttler, ours)
+        self.shares_outage = isinstance(self.locker, ours) and isinstance(self.throttler, ours)
         """Is trouble of theirs always the table's? Else a beat that gets through says nothing of it."""
 
     async def open(self) -> None:
@@ -90,7 +98,7 @@ class Resources:
             from sqsjkr.backends.sqlite.table import SQLiteTable
 
             store = Store(config.local)
-            queue: Queue = SQLiteQueue(store)
+            queue: Queue = SQLiteQueue(store, budget=self._budget)
             # One connection for both: two would wait for each other's transactions.
             self._table_beside_queue = lambda: SQLiteTable(store)
         else:
@@ -99,7 +107,13 @@ class Resources:
 
             self._aws = AWS(profile=config.profile, region=config.region)
             self._parts.append(self._aws)
-            queue = SQSQueue(self._aws, url=config.queue_url, account_id=config.account_id, name=config.queue_name)
+            queue = SQSQueue(
+                self._aws,
+                url=config.queue_url,
+                account_id=config.account_id,
+                name=config.queue_name,
+                budget=self._budget,
+            )
         self._parts.append(queue)
         return queue
 
@@ -108,21 +122,21 @@ class Resources:
             return NoLocker()
         if ":" in name and not name.startswith("sqlite:"):
             return plugins.load(name, Locker, "locker")  # type: ignore[type-abstract]
-        return TableLocker(*self._table(name))
+        return TableLocker(*self._table(name), budget=self._budget)
 
     def _make_throttler(self, name: str) -> Throttler:
         if name == "none":
             return NoThrottler()
         if ":" in name and not name.startswith("sqlite:"):
             return plugins.load(name, Throttler, "throttler")  # type: ignore[type-abstract]
-        return TableThrottler(*self._table(name))
+        return TableThrottler(*self._table(name), budget=self._budget)
 
     def _table(self, name: str) -> tuple[Table, Session]:
         """One table and one session for locker and throttler together, so that one beat serves both."""
         if name not in self._tables:
             table = self._sqlite_table(name) if name.startswith("sqlite") else self._dynamodb_table()
             self._parts.append(table)
-            self._tables[name] = table, Session(table, trouble=self.trouble)
+            self._tables[name] = table, Session(table, budget=self._budget, outage=self.table_outage)
         return self._tables[name]
 
     def _sqlite_table(self, name: str) -> Table:

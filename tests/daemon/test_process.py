@@ -16,8 +16,9 @@ import pytest
 from daemon import _process as process_of
 from servers import until
 from sqsjkr import clock
-from sqsjkr.execution.command import CannotStart, Command, Exit
+from sqsjkr.execution.command import CannotStart, Command
 from sqsjkr.execution.output import Output
+from sqsjkr.outcome import Exit, Reason
 from sqsjkr.supervision import process_tree
 from sqsjkr.supervision.shared_state import SharedState
 
@@ -57,7 +58,7 @@ async def pid_in(file: Path) -> int:
 
 async def test_the_exit_code_is_told() -> None:
     end = await Job("exit 7").run()
-    assert (end.status, end.interrupted, end.leftovers) == (7, None, False)
+    assert (end.status, end.reason, end.leftovers) == (7, None, False)
 
 
 async def test_a_signal_is_a_negative_status() -> None:
@@ -88,9 +89,9 @@ async def test_a_job_that_listens_ends_by_itself_after_term() -> None:
     job = Job('trap "echo told; exit 0" TERM; echo begun; sleep 60 & wait')
     running = job.start()
     await until(lambda: job.lines, description="it began")
-    job.shell.interrupt("the test ends it", kill_after=30)
+    job.shell.interrupt(Reason.STOP, kill_after=30)
     end = await running
-    assert (end.status, end.interrupted) == (0, "the test ends it")
+    assert (end.status, end.reason) == (0, Reason.STOP)
     assert job.lines == ["begun", "told"]
 
 
@@ -99,7 +100,7 @@ async def test_a_job_that_does_not_listen_is_killed_after_a_while() -> None:
     running = job.start()
     await until(lambda: job.lines, description="it began")
     begun = time.monotonic()
-    job.shell.interrupt("the test ends it", kill_after=0.3)
+    job.shell.interrupt(Reason.STOP, kill_after=0.3)
     end = await running
     assert end.status == -signal.SIGKILL
     assert 0.3 <= time.monotonic() - begun < 3
@@ -110,15 +111,15 @@ async def test_asking_again_can_only_hurry_it() -> None:
     running = job.start()
     await until(lambda: job.lines, description="it began")
     for kill_after in (60.0, 0.0, 60.0):
-        job.shell.interrupt("the test ends it", kill_after=kill_after)
+        job.shell.interrupt(Reason.STOP, kill_after=kill_after)
     async with asyncio.timeout(3):
         await running
 
 
 async def test_a_job_that_is_interrupted_before_its_start_is_not_started(tmp_path: Path) -> None:
     job = Job(f"touch {tmp_path}/begun")
-    job.shell.interrupt("too late", kill_after=1)
-    assert (await job.run()).interrupted == "too late"
+    job.shell.interrupt(Reason.STOP, kill_after=1)
+    assert (await job.run()).reason is Reason.STOP
     assert not (tmp_path / "begun").exists()
 
 
@@ -128,9 +129,9 @@ async def test_a_job_that_has_ended_by_itself_keeps_its_own_ending(tmp_path: Pat
     shell = await pid_in(tmp_path / "pid")
     while lives(shell):  # blocking on purpose: the loop must not see the end before it is asked to interrupt
         time.sleep(0.001)
-    job.shell.interrupt("too late", kill_after=1)
+    job.shell.interrupt(Reason.STOP, kill_after=1)
     end = await running
-    assert (end.status, end.interrupted) == (7, None)
+    assert (end.status, end.reason) == (7, None)
 
 
 ESCAPES = {
@@ -154,7 +155,7 @@ async def test_every_process_of_an_interrupted_job_ends(tmp_path: Path, escape: 
     running = job.start()
     sleeper = await pid_in(pid)
 
-    job.shell.interrupt("the test ends it", kill_after=0.2)
+    job.shell.interrupt(Reason.STOP, kill_after=0.2)
     await running
 
     assert not lives(sleeper)  # at once: a lock is given back the moment `run` returns
@@ -183,7 +184,7 @@ async def test_what_a_finished_job_left_is_not_ended_with_another_job(tmp_path: 
     second = Job("echo begun; sleep 60")
     running = second.start()
     await until(lambda: second.lines, description="it began")
-    second.shell.interrupt("the test ends it", kill_after=1)
+    second.shell.interrupt(Reason.STOP, kill_after=1)
     await running
     assert lives(left)
     os.kill(left, signal.SIGKILL)
@@ -270,7 +271,7 @@ async def test_many_jobs_are_seen_to_end_where_the_system_has_no_pidfd(monkeypat
     async with asyncio.timeout(5):
         assert (await Job("exit 7").run()).status == 7
     for job in slow:
-        job.shell.interrupt("the test ends it", kill_after=1)
+        job.shell.interrupt(Reason.STOP, kill_after=1)
     assert {end.status for end in await asyncio.gather(*running)} == {-signal.SIGTERM}
 
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from sqsjkr.cli.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from sqsjkr.errors import ConfigError, SqsjkrError
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.supervision.guard import guarded
 from sqsjkr.supervision.shared_state import SharedState
 
@@ -23,7 +24,7 @@ _GO_OPTIONS = ("conf", "log-level", "lock-table", "profile", "region", "stats-po
 """What the original spells with one dash (go-semantics section 1): unit files keep working."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, budget: LeaseBudget = STANDARD) -> int:
     """Run one command line (``sys.argv`` if None): the exit code. What goes wrong is told on stderr, line by line."""
     words = _in_our_spelling(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
@@ -36,16 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(why))
         return USAGE
     if arguments.verb == "run":
-        return guarded(lambda page: _reported(lambda: _work(arguments, page)))
+        return guarded(lambda page: _reported(lambda: _work(arguments, page, budget)))
     return _reported(lambda: _work(arguments))
 
 
-def _work(arguments: argparse.Namespace, page: SharedState | None = None) -> int:
+def _work(arguments: argparse.Namespace, page: SharedState | None = None, budget: LeaseBudget = STANDARD) -> int:
     from sqsjkr.cli import verbs
 
     match arguments.verb:
         case "run":
-            return verbs.run(arguments, page or SharedState())
+            return verbs.run(arguments, page or SharedState(), budget)
         case "send":
             return verbs.send(arguments, _complain)
         case "check":

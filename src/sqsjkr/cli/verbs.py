@@ -11,6 +11,7 @@ from collections.abc import Callable
 from sqsjkr.cli.exit_codes import FAILED, OK, USAGE
 from sqsjkr.config import Config, load, rules
 from sqsjkr.errors import ConfigError
+from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.supervision.shared_state import SharedState
 from sqsjkr.telemetry.events import Event, emit
 
@@ -22,7 +23,7 @@ _SETTINGS = ("local", "profile", "region", "lock_table", "stats_port", "stats_so
 """Options that are settings too, and have the last word."""
 
 
-def run(arguments: argparse.Namespace, page: SharedState) -> int:
+def run(arguments: argparse.Namespace, page: SharedState, budget: LeaseBudget) -> int:
     """The worker, in the guard's child."""
     from sqsjkr import app
     from sqsjkr.telemetry import logs
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace, page: SharedState) -> int:
     try:
         if path:
             emit(Event.CONFIG_LOADED, path)
-        return asyncio.run(app.run(config, page=page, logs=log, until_empty=arguments.until_empty))
+        return asyncio.run(app.run(config, page=page, logs=log, until_empty=arguments.until_empty, budget=budget))
     finally:
         log.close()
 

@@ -9,10 +9,10 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 from sqsjkr.execution.output import Output
+from sqsjkr.outcome import Exit, Reason
 from sqsjkr.supervision import process_tree
 from sqsjkr.supervision.shared_state import SharedState
 
@@ -33,20 +33,6 @@ class CannotStart(Exception):
         self.again = again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exit:
-    """How a command ended."""
-
-    status: int
-    """The exit code, or the negative number of the signal that ended it."""
-    interrupted: str | None
-    """Why we ended it, None if it ended by itself."""
-    cpu: float
-    """User and system seconds of the shell and the children it waited for."""
-    leftovers: bool
-    """Something in the background still holds the output open."""
-
-
 class Command:
     """A command that can be interrupted: ``await command.run(...)`` once, ``interrupt`` any time in the same loop."""
 
@@ -56,23 +42,23 @@ class Command:
         self._kill_after = 0.0
         self._pid = 0
         self._status: asyncio.Future[tuple[int, float]] | None = None
-        self._interrupted: str | None = None
+        self._interrupted: Reason | None = None
         self._ending: asyncio.Task[None] | None = None
 
     @property
-    def interrupted(self) -> str | None:
-        """Why it was told to end, None if it was not."""
+    def interrupted(self) -> Reason | None:
+        """Why it is being ended, None if it is not."""
         return self._interrupted
 
-    def interrupt(self, why: str, *, kill_after: float) -> None:
-        """End the job: TERM to all its processes, KILL ``kill_after`` seconds later. Asking again can only hurry it.
+    def interrupt(self, reason: Reason, *, kill_after: float) -> None:
+        """End the job: TERM to all its processes, KILL ``kill_after`` seconds later. A second call can only hurry it.
 
         A command that has ended by itself already keeps its own ending.
         """
         if self._has_ended():
             return
         self._kill_after = min(self._kill_after, kill_after) if self._interrupted else kill_after
-        self._interrupted = self._interrupted or why
+        self._interrupted = self._interrupted or reason
         if self._pid and self._ending is None:
             self._ending = asyncio.create_task(self._end())
 
@@ -91,7 +77,7 @@ class Command:
         after an interrupt, when every process of the job has. ``started`` is called in between.
         """
         if self._interrupted:
-            return Exit(status=-signal.SIGTERM, interrupted=self._interrupted, cpu=0.0, leftovers=False)
+            return Exit(status=-signal.SIGTERM, reason=self._interrupted, cpu=0.0, leftovers=False)
         self._page.enter(self._mark)
         try:
             reader, feeder = self._start(command, env, stdin)
@@ -113,7 +99,7 @@ class Command:
         self._page.leave(self._mark)
         if feeder is not None:
             feeder.cancel()
-        return Exit(status=status, interrupted=self._interrupted, cpu=cpu, leftovers=leftovers)
+        return Exit(status=status, reason=self._interrupted, cpu=cpu, leftovers=leftovers)
 
     def _start(
         self, command: str, env: Mapping[bytes, bytes], stdin: bytes | None

@@ -13,8 +13,8 @@ from sqsjkr import clock
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.errors import AWSRefused
 from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending
 from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 NO_QUEUE = {"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"}
@@ -31,8 +31,16 @@ _SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupI
 class SQSQueue(Queue):
     """One SQS queue, standard or FIFO, named as in the original (account id and queue name) or by its URL."""
 
-    def __init__(self, aws: AWS, *, url: str = "", account_id: str = "", name: str = "") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        aws: AWS,
+        *,
+        url: str = "",
+        account_id: str = "",
+        name: str = "",
+        budget: LeaseBudget = STANDARD,
+    ) -> None:
+        super().__init__(budget=budget)
         self._aws = aws
         self._url = url
         self._account_id = account_id
@@ -120,12 +128,12 @@ class SQSQueue(Queue):
             ],
         )
 
-    async def _bury(self, message: Message, ending: Ending) -> None:
+    async def _bury(self, message: Message, reason: str) -> None:
         request: dict[str, Any] = {
             "QueueUrl": self._dead_letters_url,
             "MessageBody": message.body,
             "MessageAttributes": {
-                "sqsjkr.reason": _text(f"{ending.outcome.label}: {ending.detail}"[:1000]),
+                "sqsjkr.reason": _text(reason[:1000]),
                 "sqsjkr.message_id": _text(message.id),
                 "sqsjkr.sent_at": _text(f"{message.sent_at:.3f}"),
             },
