@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 
 from sqsjkr.cli.exit_codes import FAILED, INTERRUPTED, USAGE
 from sqsjkr.errors import ConfigError, SqsjkrError
+
+_OUTPUT_FAILS = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a write to stdout raises if its reader is gone or its disk is full."""
 
 
 def complain(text: str) -> None:
@@ -31,19 +35,10 @@ def reported(work: Callable[[], int]) -> int:
         complain("interrupted")
         return INTERRUPTED
     except OSError as why:
-        if not _output_fails():
+        if why.errno not in _OUTPUT_FAILS:
             raise
-        if not isinstance(why, BrokenPipeError):  # a reader that has seen enough, such as head(1), is no error
+        if why.errno != errno.EPIPE:  # a reader that has seen enough, such as head(1), is no error
             complain(f"cannot write the output: {(why.strerror or str(why)).lower()}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails once more when it exits
         return FAILED
     return code
-
-
-def _output_fails() -> bool:
-    """Whether what was printed cannot be written: it is still in the buffer, and fails again."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
