@@ -21,6 +21,7 @@ from urllib.parse import unquote
 import pytest
 
 import sqsjkr
+from sqsjkr.cli.main import VERBS
 from sqsjkr.config import load
 from sqsjkr.outcome import Outcome
 from sqsjkr.telemetry.events import Event
@@ -28,7 +29,6 @@ from sqsjkr.telemetry.events import Event
 TOP = Path(__file__).resolve().parents[2]
 SOURCE = TOP / "src" / "sqsjkr"
 DOCS = TOP / "docs"
-VERBS = ("run", "send", "check", "setup")
 PAGES = sorted([*DOCS.rglob("*.md"), *TOP.glob("*.md")])
 
 
