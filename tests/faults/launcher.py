@@ -17,8 +17,6 @@ from typing import Any
 #: Seconds, by the module that defines them; modules that import one of these get the same new value.
 SCALED = {
     "leases.session": ("LEASE", "BEAT_EVERY"),
-    "supervision.guard": ("SILENCE", "LOOK_EVERY"),
-    "supervision.backstop": ("PATIENCE", "GLANCE_EVERY"),
     "queue": ("FIRST_HIDING", "EXTEND_AFTER", "EXTEND_EVERY", "HIDING", "LOOK_EVERY"),
     "worker": ("LONG_POLL", "TICK", "READY_FOR", "FULL_FOR", "FENCE_MARGIN", "LAST_WORDS"),
     "kicker": ("FENCE_PATIENCE", "LONGEST_RETRY"),
@@ -68,9 +66,12 @@ def _shorter(name: str, old: Any, factor: float) -> Any:
 
 
 def _scale_defaults(loaded: dict[str, ModuleType], factor: float) -> None:
-    """The lease is also a parameter's default, bound when its module was loaded."""
+    """Parameters' defaults, bound when their module was loaded: the lease, and the patience of guard and backstop."""
     defaults: dict[str, Any] = loaded["leases.session"].Session.__init__.__kwdefaults__
     defaults["lease"] *= factor
+    patience: dict[str, Any] = loaded["supervision.guard"].guarded.__kwdefaults__
+    for name in ("silence", "look_every", "backstop_silence", "glance_every"):
+        patience[name] *= factor
 
 
 def _scale_timeouts(aws: ModuleType, factor: float) -> None:

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(why))
         return USAGE
     if arguments.verb == "run":
-        return guarded(lambda page: _reported(lambda: _work(arguments, page)))
+        title = " ".join(["sqsjkr", *words])
+        return guarded(lambda page: _reported(lambda: _work(arguments, page)), title=title)
     return _reported(lambda: _work(arguments))
 
 
