@@ -28,7 +28,7 @@ from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.resources import Resources
 from sqsjkr.settler import Settler
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
-from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.job_log import JobLog
 from sqsjkr.telemetry.logs import Logs
@@ -62,7 +62,7 @@ async def run(
     """
     shared = page or SharedState()
     stats = Stats(slots=config.max_concurrent_num)
-    signals = _Signals()
+    signals = _Signals(shared)
     pulse = asyncio.create_task(_pulse(shared))  # the guard must not take a slow start for a hang
     try:
         async with AsyncExitStack() as stack:
@@ -155,7 +155,8 @@ def _left_undone(stats: Stats) -> int:
 class _Signals:
     """Stop signals end the start at once; later they are the worker's."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedState) -> None:
+        self._shared = shared
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.current_task()
         self.stopped_early = False
@@ -168,7 +169,7 @@ class _Signals:
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, worker.stop, f"{number.name} received")
         self._loop.add_signal_handler(FINISH, worker.finish, f"{FINISH.name} received")
-        self._loop.add_signal_handler(GUARD_IS_DEAD, worker.guard_is_lost)
+        self._loop.add_signal_handler(GUARD_IS_DEAD, self._guard_may_be_dead, worker)
 
     def close(self) -> None:
         """Make signals do what they did before."""
@@ -177,7 +178,13 @@ class _Signals:
             if handler is not None:  # None: it was not Python's
                 signal.signal(number, handler)
 
+    def _guard_may_be_dead(self, worker: Worker) -> None:
+        if guard_is_dead(self._shared):  # else the signal is a stray one
+            worker.guard_is_lost()
+
     def _stop_early(self, number: signal.Signals) -> None:
+        if number == GUARD_IS_DEAD and not guard_is_dead(self._shared):  # a stray one
+            return
         emit(Event.WORKER_STOPPING, f"{number.name} received before the first job")
         emit(Event.WORKER_STOPPED, "stopped")
         self.stopped_early = True

@@ -6,6 +6,7 @@ import itertools
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from daemon import _process as process_of
-from servers import until
+from servers import until, wait_until
 from sqsjkr import clock
 from sqsjkr.execution.command import CannotStart, Command
 from sqsjkr.execution.output import Output
+from sqsjkr.execution.sweeper import sweeper_of
 from sqsjkr.outcome import Exit, Reason
 from sqsjkr.supervision import process_tree
 from sqsjkr.supervision.shared_state import SharedState
@@ -28,9 +30,9 @@ _numbers = itertools.count(1)
 class Job:
     """One command under test, its output, and the page on which it is written down."""
 
-    def __init__(self, command: str, *, stdin: bytes | None = None) -> None:
+    def __init__(self, command: str, *, stdin: bytes | None = None, page: SharedState | None = None) -> None:
         self.mark = f"{os.getpid():08x}{next(_numbers):016x}"
-        self.page = SharedState()
+        self.page = page or SharedState()
         self.lines: list[str] = []
         self.output = Output(on_line=self.lines.append, on_cut=lambda _: None, rate=0, tail=1000, now=clock.now)
         self.shell = Command(self.mark, self.page)
@@ -160,6 +162,77 @@ async def test_every_process_of_an_interrupted_job_ends(tmp_path: Path, escape: 
 
     assert not lives(sleeper)  # at once: a lock is given back the moment `run` returns
     assert job.page.running() == {}
+
+
+async def test_one_sweep_serves_all_jobs_that_are_being_ended() -> None:
+    page = SharedState()
+    jobs = [Job("sleep 300 & sleep 300 & echo begun; wait", page=page) for _ in range(60)]
+    running = [job.start() for job in jobs]
+    await until(lambda: all(job.lines for job in jobs), description="they began")
+    for job in jobs:
+        job.shell.interrupt(Reason.STOP, kill_after=30)
+    ends = await asyncio.gather(*running)
+    assert {end.reason for end in ends} == {Reason.STOP}
+    assert sweeper_of(page).sweeps < len(jobs)
+
+
+async def test_other_jobs_go_on_while_many_are_being_ended() -> None:
+    page = SharedState()
+    jobs = [Job("sleep 300 & sleep 300 & echo begun; wait", page=page) for _ in range(20)]
+    spared = Job("echo begun; read line; echo $line", page=page, stdin=b"bye\n")
+    running = [job.start() for job in jobs]
+    await until(lambda: all(job.lines for job in jobs), description="they began")
+    for job in jobs:
+        job.shell.interrupt(Reason.STOP, kill_after=30)
+    assert (await spared.run()).reason is None
+    await asyncio.gather(*running)
+
+
+def test_a_census_below_a_process_reads_nothing_beside_it() -> None:
+    command = ["sh", "-c", "sleep 300 & sleep 300 & echo begun; wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as tree:
+        assert tree.stdout
+        tree.stdout.readline()
+        alone = process_tree.Census()
+        alone.take(tree.pid)
+        others = [subprocess.Popen(["sleep", "300"]) for _ in range(50)]
+        try:
+            beside = process_tree.Census()
+            beside.take(tree.pid)
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+            os.killpg(tree.pid, signal.SIGKILL)
+    assert len(beside.processes) == 3
+    assert beside.reads == alone.reads
+
+
+def test_a_second_census_reads_no_environment_again() -> None:
+    command = ["sh", "-c", "sleep 300 & sleep 300 & echo begun; wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as tree:
+        assert tree.stdout
+        tree.stdout.readline()
+        census = process_tree.Census()
+        census.take(tree.pid)
+        first = census.reads
+        census.take(tree.pid)
+        os.killpg(tree.pid, signal.SIGKILL)
+    assert first == 3 * 3  # of each process: what it is, its children, its environment
+    assert census.reads == first + 3 * 2
+
+
+def test_a_process_whose_first_thread_has_ended_lives() -> None:
+    script = (
+        "import ctypes, threading, time; threading.Thread(target=lambda: time.sleep(300)).start(); "
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    with subprocess.Popen([sys.executable, "-S", "-c", script]) as headless:
+        wait_until(lambda: not lives(headless.pid), description="its first thread was a zombie")
+        census = process_tree.Census()
+        census.take(headless.pid)
+        headless.kill()
+    assert set(census.processes) == {headless.pid}
 
 
 async def test_a_job_that_ends_by_itself_leaves_its_background_alone(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def _main(words: list[str], budget: LeaseBudget) -> int:
         return leaving.code if isinstance(leaving.code, int) else OK
     if arguments.version:
         return _show_version()
-    arguments.budget = budget
+    arguments.budget, arguments.title = budget, " ".join(["sqsjkr", *words])
     code: int = module.execute(arguments)
     return code
 

@@ -35,7 +35,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run a worker in a child process until a signal stops it."""
-    return guarded(lambda page: reported(lambda: _work(arguments, page)))
+    budget = arguments.budget
+    return guarded(
+        lambda page: reported(lambda: _work(arguments, page)),
+        silence=budget.guard_silence,
+        look_every=budget.guard_look,
+        backstop_silence=budget.backstop_silence,
+        glance_every=budget.backstop_look,
+        title=arguments.title,
+    )
 
 
 def _work(arguments: argparse.Namespace, page: SharedState) -> int:
