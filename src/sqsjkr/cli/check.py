@@ -78,7 +78,7 @@ async def _on_aws(config: Config) -> AsyncIterator[Finding]:
         yield await inspect.credentials(aws)
         if not config.local:
             queue = QueueClient(aws, url=config.queue_url, account_id=config.account_id, name=config.queue_name)
-            async for finding in inspect.queue_and_graves(aws, queue):
+            async for finding in inspect.queue_and_graves(queue):
                 yield finding
         if _needs_table(config):
             async for finding in inspect.table(aws, config.lock_table):

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 
 from sqsjkr import durations
 from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.aws.codes import DENIED, code_of
 from sqsjkr.backends.dynamodb.table import table_exists
-from sqsjkr.backends.sqs.client import QueueClient, code_of
+from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.provision.finding import Finding, Level
 
@@ -33,7 +34,7 @@ async def credentials(aws: AWS) -> Finding:
         return Finding(Level.WARN, "credentials", f"there are some, and STS cannot be asked whose: {why}")
 
 
-async def queue_and_graves(aws: AWS, queue: QueueClient) -> AsyncIterator[Finding]:
+async def queue_and_graves(queue: QueueClient) -> AsyncIterator[Finding]:
     """The queue, its dead-letter queue, and what lies on both."""
     try:
         facts = await queue.attributes()
@@ -48,25 +49,25 @@ async def queue_and_graves(aws: AWS, queue: QueueClient) -> AsyncIterator[Findin
     kept, hidden = (_time(facts.get(name)) for name in ("MessageRetentionPeriod", "VisibilityTimeout"))
     yield Finding(Level.OK, "queue", f"{queue.url}, {kind}, keeps messages {kept}, visibility timeout {hidden}")
     yield Finding(Level.NOTE, "permissions", f"not tried, as trying has effects; the worker needs {_SQS_ACTIONS}")
-    async for finding in _dead_letters(aws, queue, facts):
+    async for finding in _dead_letters(queue, facts):
         yield finding
     counts = [facts.get(f"ApproximateNumberOfMessages{which}", "?") for which in ("", "NotVisible", "Delayed")]
     yield Finding(Level.OK, "messages", "{} waiting, {} in flight, {} delayed".format(*counts))
 
 
-async def _dead_letters(aws: AWS, queue: QueueClient, facts: Mapping[str, str]) -> AsyncIterator[Finding]:
+async def _dead_letters(queue: QueueClient, facts: Mapping[str, str]) -> AsyncIterator[Finding]:
     policy = json.loads(facts.get("RedrivePolicy") or "{}")
     arn = str(policy.get("deadLetterTargetArn", ""))
     if not arn:
         found = "NONE: a message that is no job stays on the queue, and so does a job that kills its worker"
         yield Finding(Level.WARN, "dead letters", found, "sqsjkr setup")
         return
-    name, account = arn.rsplit(":", 1)[-1], arn.split(":")[4]
+    theirs = queue.beside(arn)
+    name = theirs.name
     most = int(policy.get("maxReceiveCount", 0))
     if most < FEW_DELIVERIES:
         found = f"maxReceiveCount is {most}: deliveries of a job that only waits for its lock count, too"
         yield Finding(Level.WARN, "dead letters", found, "set maxReceiveCount in the queue's redrive policy to 1000")
-    theirs = QueueClient(aws, account_id=account, name=name)
     try:
         grave = await theirs.attributes()
     except BackendUnavailable as why:
@@ -130,7 +131,7 @@ async def _ttl(aws: AWS, name: str) -> Finding:
 
 
 def _cannot_ask(what: str, why: BackendUnavailable, actions: str) -> Finding:
-    denied = "AccessDenied" in code_of(why)
+    denied = code_of(why) in DENIED
     return Finding(
         Level.FAIL, what, str(why), f"allow {actions}" if denied else "see that AWS can be reached from here"
     )

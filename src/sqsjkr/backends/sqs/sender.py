@@ -8,15 +8,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqsjkr.backends.sqs.client import QueueClient, code_of
+from sqsjkr.backends.aws.codes import code_of
+from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.errors import BackendRefused, ConfigError
 from sqsjkr.sender import Rejected, Sender, Terms
 
 _TRIES = 6
 _FIRST_PAUSE = 0.1
 """Seconds before the second try; doubled before each further one."""
-_SPOILED = {"BatchRequestTooLong", "InvalidMessageContents", "InvalidParameterValue"}
-"""What SQS says of a whole batch when one of its messages cannot be sent (some servers put a prefix before it)."""
+_SPOILED = frozenset({"BatchRequestTooLong", "InvalidMessageContents", "InvalidParameterValue"})
+"""What SQS answers for a whole batch when one of its messages cannot be sent."""
 
 
 class SQSSender(Sender):
@@ -62,7 +63,7 @@ class SQSSender(Sender):
             try:
                 answer = await self._queue.call("SendMessageBatch", {"Entries": entries})
             except BackendRefused as refused:
-                if code_of(refused).rpartition(".")[2] not in _SPOILED:
+                if code_of(refused) not in _SPOILED:
                     raise
                 await self._send_one_by_one(entries, answers, str(refused))
                 return
