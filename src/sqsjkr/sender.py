@@ -30,10 +30,13 @@ class Rejected:
 
 
 class Sender(ABC):
-    """An open way to one queue."""
+    """Puts messages on one queue."""
 
     size = 10
     """Messages that one ``send`` takes at most."""
+
+    async def open(self) -> None:
+        """Get ready to send. Raises ``BackendRefused`` if that is impossible."""
 
     @abstractmethod
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
@@ -42,6 +45,5 @@ class Sender(ABC):
         Raises ``BackendUnavailable`` if the queue does not answer, or takes nothing from us.
         """
 
-    @abstractmethod
     async def close(self) -> None:
-        """End the connection."""
+        """Let go of what ``open`` got."""

@@ -20,6 +20,7 @@ from sqsjkr import queue as queues
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.backends.sqs.queue import SQSQueue
 from sqsjkr.errors import BackendRefused
 from sqsjkr.message import Message
@@ -37,7 +38,7 @@ class OwnConnection(SQSQueue):
 
     def __init__(self, url: str) -> None:
         self.aws = AWS()
-        super().__init__(self.aws, url=url)
+        super().__init__(QueueClient(self.aws, url=url))
 
     async def open(self) -> QueueFacts:
         await self.aws.open()

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from sqsjkr.backends import Connections, needs_aws, parse, tables
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.config import Config, plugins
@@ -48,7 +49,7 @@ async def _findings(config: Config, path: str) -> AsyncIterator[Finding]:
     if config.local:
         async for finding in _embedded(config.local):
             yield finding
-    if not config.local or _needs_table(config):
+    if needs_aws(config.local, config.locker, config.throttler):
         async for finding in _on_aws(config):
             yield finding
     for finding in _own_classes(config):
@@ -56,17 +57,14 @@ async def _findings(config: Config, path: str) -> AsyncIterator[Finding]:
     yield _stats(config)
 
 
-def _needs_table(config: Config) -> bool:
-    return "dynamodb" in {config.locker, config.throttler}
-
-
 async def _on_aws(config: Config) -> AsyncIterator[Finding]:
     # Imported where needed, as in resources.py: the check of an embedded store needs no AWS.
-    from sqsjkr.backends.aws.client import AWS  # noqa: PLC0415
+    from sqsjkr.backends.aws.connection import connection  # noqa: PLC0415
     from sqsjkr.backends.sqs.client import QueueClient  # noqa: PLC0415
     from sqsjkr.provision import inspect  # noqa: PLC0415
 
-    aws = AWS(profile=config.profile, region=config.region)
+    connections = Connections(config)
+    aws = connection(connections)
     try:
         await aws.open()
     except BackendUnavailable as why:
@@ -77,10 +75,9 @@ async def _on_aws(config: Config) -> AsyncIterator[Finding]:
     try:
         yield await inspect.credentials(aws)
         if not config.local:
-            queue = QueueClient(aws, url=config.queue_url, account_id=config.account_id, name=config.queue_name)
-            async for finding in inspect.queue_and_graves(queue):
+            async for finding in inspect.queue_and_graves(QueueClient.configured(connections)):
                 yield finding
-        if _needs_table(config):
+        if "dynamodb" in tables(config.locker, config.throttler):
             async for finding in inspect.table(aws, config.lock_table):
                 yield finding
     finally:
@@ -128,7 +125,8 @@ def _own_classes(config: Config) -> Iterator[Finding]:
     """Locker and throttler of the operator's own can be imported and made."""
     for role, port in (("locker", Locker), ("throttler", Throttler)):
         name = getattr(config, role)
-        if ":" in name and not name.startswith("sqlite:"):
+        named = parse(name)
+        if named is not None and named.plugin:
             try:
                 plugins.load(name, port, role)
             except ConfigError as why:

@@ -15,9 +15,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.codes import code_of
-from sqsjkr.backends.aws.errors import ConditionFailed
+from sqsjkr.backends.aws.connection import connection
+from sqsjkr.backends.aws.errors import AWSRefused, ConditionFailed
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.leases.table import Row, Table
 
@@ -51,16 +53,21 @@ class DynamoDBTable(Table):
         self._aws = aws
         self._name = name
 
+    @classmethod
+    def configured(cls, connections: Connections, _place: str) -> DynamoDBTable:
+        """The table of the settings."""
+        return cls(connection(connections), connections.settings.lock_table)
+
     async def open(self) -> None:
         """One read of one key: the table exists, and we may use it."""
         try:
             await self.read_beat("sqsjkr")
-        except BackendRefused as refused:
+        except AWSRefused as refused:
             if code_of(refused) != _NO_TABLE:
                 raise
             where = f"{self._aws.region} ({self._aws.endpoint('dynamodb')})"
             text = f'table "{self._name}" does not exist in {where}: is [kicker] lock_table right? next: sqsjkr setup'
-            raise BackendRefused(text) from refused
+            raise AWSRefused(text, code=refused.code, status=refused.status) from refused
 
     async def close(self) -> None:
         """The connection belongs to the wiring."""

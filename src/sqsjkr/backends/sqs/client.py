@@ -7,8 +7,10 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.codes import code_of
+from sqsjkr.backends.aws.connection import connection
 from sqsjkr.errors import BackendRefused
 
 _NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
@@ -24,17 +26,25 @@ class QueueClient:
     def __init__(
         self, aws: AWS, *, url: str = "", account_id: str = "", name: str = "", may_look_up: bool | None = None
     ) -> None:
-        self._aws = aws
+        self.aws = aws
         self._given = self._url = url
         self._account_id = account_id
         self._may_look_up = not url if may_look_up is None else may_look_up
         self.name = url.rpartition("/")[2] or name
 
+    @classmethod
+    def configured(cls, connections: Connections) -> QueueClient:
+        """The queue of the settings."""
+        settings = connections.settings
+        return cls(
+            connection(connections), url=settings.queue_url, account_id=settings.account_id, name=settings.queue_name
+        )
+
     @property
     def url(self) -> str:
         """The queue's URL. Building it needs no permission."""
         if not self._url:
-            self._url = f"{self._aws.endpoint('sqs').rstrip('/')}/{self._account_id}/{self.name}"
+            self._url = f"{self.aws.endpoint('sqs').rstrip('/')}/{self._account_id}/{self.name}"
         return self._url
 
     @property
@@ -45,7 +55,7 @@ class QueueClient:
     def beside(self, arn: str) -> QueueClient:
         """The queue with this ARN, such as the dead-letter queue: at the same address, as AWS lays queues out."""
         _, _, _, _, account_id, name = arn.split(":")
-        return QueueClient(self._aws, url=f"{self.url.rsplit('/', 2)[0]}/{account_id}/{name}", may_look_up=True)
+        return QueueClient(self.aws, url=f"{self.url.rsplit('/', 2)[0]}/{account_id}/{name}", may_look_up=True)
 
     async def call(
         self, operation: str, request: Mapping[str, Any], *, timeout: float = 5.0, attempts: int = 4
@@ -57,7 +67,7 @@ class QueueClient:
         try:
             return await self._call(operation, request, timeout, attempts)
         except BackendRefused as refused:
-            if not (does_not_exist(refused) and self._may_look_up and self._aws.has_custom_endpoint("sqs")):
+            if not (does_not_exist(refused) and self._may_look_up and self.aws.has_custom_endpoint("sqs")):
                 raise
             await self._look_up(refused)
         return await self._call(operation, request, timeout, attempts)
@@ -75,14 +85,14 @@ class QueueClient:
     async def create(self, attributes: Mapping[str, str]) -> None:
         """Create the queue in the account of the credentials. One that exists with these attributes is fine."""
         request = {"QueueName": self.name, "Attributes": attributes}
-        made = await self._aws.call("sqs", "CreateQueue", request, endpoint=self._endpoint)
-        if self._aws.has_custom_endpoint("sqs"):
+        made = await self.aws.call("sqs", "CreateQueue", request, endpoint=self._endpoint)
+        if self.aws.has_custom_endpoint("sqs"):
             self._url = str(made["QueueUrl"])
 
     @cached_property
     def _endpoint(self) -> str | None:
         """The address to call; None for the region's own. A URL may name another region, or a VPC endpoint."""
-        if not self._given or self._aws.has_custom_endpoint("sqs"):
+        if not self._given or self.aws.has_custom_endpoint("sqs"):
             return None
         parts = urlsplit(self._given)
         return f"{parts.scheme}://{parts.netloc}"
@@ -91,13 +101,13 @@ class QueueClient:
         """Ask the server for the URL. Raises ``refused`` if it has none for us."""
         self._may_look_up = False
         try:
-            found = await self._aws.call("sqs", "GetQueueUrl", {"QueueName": self.name})
+            found = await self.aws.call("sqs", "GetQueueUrl", {"QueueName": self.name})
         except BackendRefused:
             raise refused from None
         self._url = str(found["QueueUrl"])
 
     async def _call(self, operation: str, request: Mapping[str, Any], timeout: float, attempts: int) -> dict[str, Any]:
-        return await self._aws.call(
+        return await self.aws.call(
             "sqs",
             operation,
             {"QueueUrl": self.url, **request},

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqsjkr import clock
-from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.codes import bare, code_of
+from sqsjkr.backends.aws.errors import AWSRefused
 from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.message import Message
@@ -25,20 +26,24 @@ _SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupI
 
 
 class SQSQueue(Queue):
-    """One SQS queue, standard or FIFO, named as in the original (account id and queue name) or by its URL."""
+    """One SQS queue, standard or FIFO."""
 
-    def __init__(self, aws: AWS, *, url: str = "", account_id: str = "", name: str = "") -> None:
+    def __init__(self, queue: QueueClient) -> None:
         super().__init__()
-        self._aws = aws
-        self._queue = QueueClient(aws, url=url, account_id=account_id, name=name)
+        self._queue = queue
         self._dead_letters: QueueClient | None = None
+
+    @classmethod
+    def configured(cls, connections: Connections) -> SQSQueue:
+        """The queue of the settings."""
+        return cls(QueueClient.configured(connections))
 
     async def _open(self) -> QueueFacts:
         queue = self._queue
         attributes = await queue.attributes("MessageRetentionPeriod", "RedrivePolicy")
         if attributes is None:
             advice = "are [account] id, region and [sqs] queue_name right? next: sqsjkr setup"
-            raise BackendRefused(f"queue {queue.url} does not exist: {advice}")
+            raise AWSRefused(f"queue {queue.url} does not exist: {advice}", code="QueueDoesNotExist")
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
         if arn := policy.get("deadLetterTargetArn"):
             self._dead_letters = queue.beside(arn)
@@ -63,7 +68,7 @@ class SQSQueue(Queue):
         if self.facts.fifo:
             request["ReceiveRequestAttemptId"] = uuid.uuid4().hex  # a retry after a lost answer gets the same messages
         answer = await self._queue.call("ReceiveMessage", request, timeout=wait + 5.0, attempts=1)
-        arrived, server_now = clock.now(), time.time() + self._aws.server_offset()
+        arrived, server_now = clock.now(), time.time() + self._queue.aws.server_offset()
         return [_delivery(raw, arrived, server_now) for raw in answer.get("Messages") or []]
 
     async def _delete(self, entries: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.errors import BackendRefused, ConfigError
@@ -37,15 +38,17 @@ class SQSSender(Sender):
         if terms.dedup_id and not queue.fifo:
             raise ConfigError(f"--dedup-id is for FIFO queues, and {queue.name} is none")
 
+    @classmethod
+    def configured(cls, connections: Connections, terms: Terms) -> SQSSender:
+        """Send to the queue of the settings."""
+        return cls(QueueClient.configured(connections), terms)
+
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
         """Send one batch; a message that was throttled, or failed at AWS, is tried again with pauses."""
         answers: dict[str, str | Rejected] = {}
         entries = [self._entry(str(n), body) for n, body in enumerate(bodies)]
         await self._send(entries, answers)
         return [answers[entry["Id"]] for entry in entries]
-
-    async def close(self) -> None:
-        """The connection belongs to who opened it."""
 
     def _entry(self, number: str, body: str) -> dict[str, Any]:
         entry: dict[str, Any] = {"Id": number, "MessageBody": body}
