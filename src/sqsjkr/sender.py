@@ -17,7 +17,8 @@ class Terms:
     delay: float = 0.0
     """Seconds before they can be received."""
     group: str = ""
-    """Message group; FIFO queues need one."""
+    """On a FIFO queue, which needs one, the message group: its jobs run one at a time. On a standard queue the tenant
+    whose backlog must not delay that of others (AWS: Amazon SQS fair queues); it orders nothing."""
     dedup_id: str = ""
     """Deduplication id on a FIFO queue; "" gives every message one of its own."""
 

@@ -21,7 +21,7 @@ class SQLiteSender(Sender):
 
     def __init__(self, store: Store, terms: Terms) -> None:
         if terms.group or terms.dedup_id:
-            raise ConfigError("--group and --dedup-id are for FIFO queues, and the embedded store is none")
+            raise ConfigError("the embedded store has no message groups: leave --group and --dedup-id out")
         self._store = store
         self._queue = SQLiteQueue(store)
         self._delay = terms.delay

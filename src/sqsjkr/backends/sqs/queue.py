@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,18 +57,16 @@ class SQSQueue(Queue):
         """The connection belongs to the wiring."""
 
     async def _receive(self, limit: int, wait: float, hiding: float) -> list[Delivery]:
-        request: dict[str, Any] = {
+        request = {
             "MaxNumberOfMessages": limit,
             "WaitTimeSeconds": int(wait),
             "VisibilityTimeout": int(hiding),
             "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             "AttributeNames": _SYSTEM_ATTRIBUTES,  # the older spelling, for servers that know only that
         }
-        if self.facts.fifo:
-            request["ReceiveRequestAttemptId"] = uuid.uuid4().hex  # a retry after a lost answer gets the same messages
         answer = await self._queue.call("ReceiveMessage", request, timeout=wait + 5.0, attempts=1)
         arrived, server_now = clock.now(), time.time() + self._queue.aws.server_offset()
-        return [_delivery(raw, arrived, server_now) for raw in answer.get("Messages") or []]
+        return [_delivery(raw, arrived, server_now, fifo=self.facts.fifo) for raw in answer.get("Messages") or []]
 
     async def _delete(self, entries: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
         batch = [{"Id": str(n), "ReceiptHandle": receipt} for n, (_, receipt) in enumerate(entries)]
@@ -117,7 +114,7 @@ class SQSQueue(Queue):
         return failures
 
 
-def _delivery(raw: Mapping[str, Any], arrived: float, server_now: float) -> Delivery:
+def _delivery(raw: Mapping[str, Any], arrived: float, server_now: float, *, fifo: bool) -> Delivery:
     attributes = raw.get("Attributes") or {}
     sent_at = float(attributes.get("SentTimestamp", server_now * 1000)) / 1000
     message = Message(
@@ -127,7 +124,8 @@ def _delivery(raw: Mapping[str, Any], arrived: float, server_now: float) -> Deli
         age=max(0.0, server_now - sent_at),
         received_at=arrived,
         receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
-        group=attributes.get("MessageGroupId"),
+        # On a standard queue it names a tenant and orders nothing (AWS: Amazon SQS fair queues).
+        group=attributes.get("MessageGroupId") if fifo else None,
     )
     return Delivery(message, raw["ReceiptHandle"])
 

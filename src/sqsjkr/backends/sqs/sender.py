@@ -32,11 +32,11 @@ class SQSSender(Sender):
         self._queue = queue
         self._terms = terms
         if queue.fifo and not terms.group:
-            raise ConfigError(f"{queue.name} is a FIFO queue: name the message group with --group")
+            raise ConfigError(f"{queue.name} is a FIFO queue, which needs a message group: add --group ID")
         if queue.fifo and terms.delay:
-            raise ConfigError(f"{queue.name} is a FIFO queue, which delays all messages or none: leave --delay out")
+            raise ConfigError(f"{queue.name} is a FIFO queue, which cannot delay single messages: leave --delay out")
         if terms.dedup_id and not queue.fifo:
-            raise ConfigError(f"--dedup-id is for FIFO queues, and {queue.name} is none")
+            raise ConfigError(f"{queue.name} is a standard queue, which has no deduplication: leave --dedup-id out")
 
     @classmethod
     def configured(cls, connections: Connections, terms: Terms) -> SQSSender:
