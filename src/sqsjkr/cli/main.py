@@ -181,12 +181,7 @@ def _add_send(parser: _Parser) -> None:
     job.add_argument("--disable-life-time-trigger", action="store_true", help="no trigger if it comes too late")
     how = parser.add_argument_group("how it is sent")
     how.add_argument("--delay", metavar="SECONDS", default="0", help="hide it at first, 900 at most")
-    how.add_argument(
-        "--group",
-        metavar="ID",
-        default="",
-        help="FIFO: the message group, required; standard: the tenant (fair queues)",
-    )
+    how.add_argument("--group", metavar="ID", default="", help="message group; FIFO queues need one")
     how.add_argument("--dedup-id", metavar="ID", default="", help="deduplication id, FIFO queues only (default: new)")
 
 

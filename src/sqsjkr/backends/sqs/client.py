@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -115,6 +116,12 @@ class QueueClient:
             attempts=attempts,
             endpoint=self._endpoint,
         )
+
+
+def redrive(attributes: Mapping[str, str]) -> tuple[str, int]:
+    """The ARN of the dead-letter queue and ``maxReceiveCount``, from a queue's attributes; "" and 0 if it has none."""
+    policy = json.loads(attributes.get("RedrivePolicy") or "{}")
+    return str(policy.get("deadLetterTargetArn", "")), int(policy.get("maxReceiveCount", 0))
 
 
 def does_not_exist(refused: Exception) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from sqsjkr import clock
 from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.codes import bare, code_of
 from sqsjkr.backends.aws.errors import AWSRefused
-from sqsjkr.backends.sqs.client import QueueClient
+from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending
@@ -43,8 +42,8 @@ class SQSQueue(Queue):
         if attributes is None:
             advice = "are [account] id, region and [sqs] queue_name right? next: sqsjkr setup"
             raise AWSRefused(f"queue {queue.url} does not exist: {advice}", code="QueueDoesNotExist")
-        policy = json.loads(attributes.get("RedrivePolicy") or "{}")
-        if arn := policy.get("deadLetterTargetArn"):
+        arn, _ = redrive(attributes)
+        if arn:
             self._dead_letters = queue.beside(arn)
         return QueueFacts(
             name=queue.name,
