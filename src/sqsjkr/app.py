@@ -197,18 +197,14 @@ async def _open(resources: Resources) -> None:
 
     Raises ``BackendRefused`` at once: a retry would not help.
     """
-    queue = Outage("what the worker needs", Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
     while True:
         try:
             await resources.open()
         except BackendRefused:
             raise
         except BackendUnavailable as why:
-            outage = resources.table_outage if resources.opening == "the lock table" else queue
-            await asyncio.sleep(outage.failed(why))
+            await asyncio.sleep(resources.outage_of_opening().failed(why))
         else:
-            queue.ended()
-            resources.table_outage.ended()
             return
 
 

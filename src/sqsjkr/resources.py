@@ -1,37 +1,34 @@
-"""Queue, locker and throttler as configured: built, opened, and closed in reverse order."""
+"""Queue, locker and throttler as configured: made, opened, and closed in reverse order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Protocol
+from functools import partial
+from typing import TypeVar
 
+from sqsjkr.backends import Connections, Name, Part, parse, queue_class, table_class
 from sqsjkr.config import Config, plugins
-from sqsjkr.errors import ConfigError
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.locker import TableLocker
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Table
 from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.locker import Locker, NoLocker
-from sqsjkr.queue import Queue
+from sqsjkr.queue import Queue, QueueFacts
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 from sqsjkr.throttler import NoThrottler, Throttler
 
-# The backends are imported where they are made: an embedded worker needs no AWS, an SQS worker no SQLite, and each
-# costs start-up time and memory (docs/decisions/0003).
-# ruff: noqa: PLC0415
-
-
-class _Part(Protocol):
-    async def open(self) -> object: ...
-
-    async def close(self) -> None: ...
+T = TypeVar("T", bound=Part)
 
 
 class Resources:
-    """What a worker works with: ``queue``, ``locker``, ``throttler``. Raises ``ConfigError`` for a bad plugin."""
+    """What a worker works with: ``queue``, ``locker``, ``throttler``; ``stack`` closes what ``open`` opened.
+
+    ``locker`` and ``throttler`` take the place of the configured ones. Raises ``ConfigError`` for a plugin that cannot
+    be made.
+    """
 
     def __init__(
         self,
@@ -45,116 +42,90 @@ class Resources:
         self._config = config
         self._budget = budget
         self._stack = stack
-        self._parts: list[_Part] = []  # in the order in which they are opened
-        self.opening = ""
-        """What ``open`` is, or was, waiting for."""
-        self._table_beside_queue: Callable[[], Table] | None = None
+        self._connections = Connections(config)
+        self._tables: dict[Name, tuple[Table, Session]] = {}
         self.table_outage = Outage(
             "the lock table",
             Event.TABLE_UNREACHABLE,
             Event.TABLE_RECOVERED,
             longest_pause=budget.longest_outage_pause,
         )
-        """Trouble with the table, whoever meets it first."""
-        self._tables: dict[str, tuple[Table, Session]] = {}
-        self.queue = self._make_queue()
-        self.locker = locker or self._make_locker(config.locker)
-        self.throttler = throttler or self._make_throttler(config.throttler)
-        self._parts += [self.locker, self.throttler]
+        """The outage that heartbeats, locks and claims report to."""
+        self.queue: Queue = queue_class(config).configured(self._connections, budget)
+        self.locker: Locker = (
+            self._made("locker", Locker, NoLocker, partial(TableLocker, budget=budget))  # type: ignore[type-abstract]
+            if locker is None
+            else locker
+        )
+        self.throttler: Throttler = (
+            self._made("throttler", Throttler, NoThrottler, partial(TableThrottler, budget=budget))  # type: ignore[type-abstract]
+            if throttler is None
+            else throttler
+        )
+        self._unopened = self._in_order()
+
+    @property
+    def shares_outage(self) -> bool:
+        """Whether locker and throttler fail only when the table does. Else a heartbeat that succeeds proves nothing."""
         ours = (TableLocker, TableThrottler, NoLocker, NoThrottler)
-        self.shares_outage = isinstance(self.locker, ours) and isinstance(self.throttler, ours)
-        """Is trouble of theirs always the table's? Else a beat that gets through says nothing of it."""
+        return isinstance(self.locker, ours) and isinstance(self.throttler, ours)
 
     async def open(self) -> None:
         """Open what is not open yet; may be called again after ``BackendUnavailable``.
 
         Raises ``BackendRefused`` if there is no such queue or table, or no right to use it.
         """
-        while self._parts:
-            part = self._parts[0]
-            self.opening = "the queue" if part is self.queue else "what the worker needs"
-            if any(part is table for table, _ in self._tables.values()):
-                self.opening = "the lock table"
+        while self._unopened:
+            part, outage = self._unopened[0]
             await part.open()
             self._stack.push_async_callback(part.close)
-            self._parts.pop(0)
+            outage.ended()
+            self._unopened.pop(0)
             if part is self.queue:
-                self._say_what_was_found()
+                self._keep_claims_for(self.queue.facts.retention)
+                _announce(self.queue.facts)
 
-    def _say_what_was_found(self) -> None:
-        facts = self.queue.facts
-        for table, _ in self._tables.values():
-            table.retention = facts.retention
-        emit(Event.QUEUE_OPENED, f"{facts.name}, dead-letter queue {facts.dead_letters or 'none'}")
-        if facts.dead_letters is None:
-            advice = "bad messages stay on the queue; next: sqsjkr setup"
-            emit(Event.NO_DEAD_LETTER_QUEUE, f"{facts.name} has no dead-letter queue: {advice}")
+    def outage_of_opening(self) -> Outage:
+        """The outage to report to when ``open`` has raised ``BackendUnavailable``. ``open`` ends it."""
+        return self._unopened[0][1]
 
-    def _make_queue(self) -> Queue:
-        config = self._config
-        if config.local:
-            from sqsjkr.backends.sqlite.queue import SQLiteQueue
-            from sqsjkr.backends.sqlite.store import Store
-            from sqsjkr.backends.sqlite.table import SQLiteTable
+    def _in_order(self) -> list[tuple[Part, Outage]]:
+        """Every part in the order of opening, with its outage."""
 
-            store = Store(config.local)
-            queue: Queue = SQLiteQueue(store, budget=self._budget)
-            # One connection for both: two would wait for each other's transactions.
-            self._table_beside_queue = lambda: SQLiteTable(store)
-        else:
-            from sqsjkr.backends.aws.client import AWS
-            from sqsjkr.backends.sqs.queue import SQSQueue
+        def queue_outage(what: str) -> Outage:
+            return Outage(what, Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
 
-            self._aws = AWS(profile=config.profile, region=config.region)
-            self._parts.append(self._aws)
-            queue = SQSQueue(
-                self._aws,
-                url=config.queue_url,
-                account_id=config.account_id,
-                name=config.queue_name,
-                budget=self._budget,
-            )
-        self._parts.append(queue)
-        return queue
+        return [
+            (self._connections, queue_outage("the AWS credentials")),
+            (self.queue, queue_outage("the queue")),
+            *((table, self.table_outage) for table, _ in self._tables.values()),
+            (self.locker, Outage("the locker", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)),
+            (self.throttler, Outage("the throttler", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)),
+        ]
 
-    def _make_locker(self, name: str) -> Locker:
-        if name == "none":
-            return NoLocker()
-        if ":" in name and not name.startswith("sqlite:"):
-            return plugins.load(name, Locker, "locker")  # type: ignore[type-abstract]
-        return TableLocker(*self._table(name), budget=self._budget)
+    def _made(self, role: str, port: type[T], without: Callable[[], T], on_table: Callable[[Table, Session], T]) -> T:
+        """The locker or throttler that the configuration names."""
+        setting = str(getattr(self._config, role))
+        name = parse(setting) or Name()
+        if name.plugin:
+            return plugins.load(setting, port, role)
+        return on_table(*self._table(name)) if name.table else without()
 
-    def _make_throttler(self, name: str) -> Throttler:
-        if name == "none":
-            return NoThrottler()
-        if ":" in name and not name.startswith("sqlite:"):
-            return plugins.load(name, Throttler, "throttler")  # type: ignore[type-abstract]
-        return TableThrottler(*self._table(name), budget=self._budget)
-
-    def _table(self, name: str) -> tuple[Table, Session]:
-        """One table and one session for locker and throttler together, so that one beat serves both."""
+    def _table(self, name: Name) -> tuple[Table, Session]:
+        """One table and one session for locker and throttler together, so that one heartbeat serves both."""
         if name not in self._tables:
-            table = self._sqlite_table(name) if name.startswith("sqlite") else self._dynamodb_table()
-            self._parts.append(table)
+            table: Table = table_class(name.table).configured(self._connections, name.place)
             self._tables[name] = table, Session(table, budget=self._budget, outage=self.table_outage)
         return self._tables[name]
 
-    def _sqlite_table(self, name: str) -> Table:
-        directory = name.removeprefix("sqlite").removeprefix(":") or self._config.local
-        if not directory:
-            raise ConfigError(f'[kicker] locker or throttler = "{name}": expected "sqlite:/directory", or --local')
-        if directory == self._config.local and self._table_beside_queue is not None:
-            return self._table_beside_queue()
-        from sqsjkr.backends.sqlite.store import Store
-        from sqsjkr.backends.sqlite.table import SQLiteTable
+    def _keep_claims_for(self, retention: float) -> None:
+        """No delivery of a message may outlive its claim."""
+        for table, _ in self._tables.values():
+            table.retention = retention
 
-        return SQLiteTable(Store(directory))
 
-    def _dynamodb_table(self) -> Table:
-        from sqsjkr.backends.aws.client import AWS
-        from sqsjkr.backends.dynamodb.table import DynamoDBTable
-
-        if self._config.local:
-            self._aws = AWS(profile=self._config.profile, region=self._config.region)
-            self._parts.append(self._aws)
-        return DynamoDBTable(self._aws, self._config.lock_table)
+def _announce(facts: QueueFacts) -> None:
+    emit(Event.QUEUE_OPENED, f"{facts.name}, dead-letter queue {facts.dead_letters or 'none'}")
+    if facts.dead_letters is None:
+        advice = "invalid messages stay on the queue; next: sqsjkr setup"
+        emit(Event.NO_DEAD_LETTER_QUEUE, f"{facts.name} has no dead-letter queue: {advice}")

@@ -17,7 +17,8 @@ class Terms:
     delay: float = 0.0
     """Seconds before they can be received."""
     group: str = ""
-    """Message group; FIFO queues need one."""
+    """On a FIFO queue, which needs one, the message group: its jobs run one at a time. On a standard queue the tenant
+    whose backlog must not delay that of others (AWS: Amazon SQS fair queues); it orders nothing."""
     dedup_id: str = ""
     """Deduplication id on a FIFO queue; "" gives every message one of its own."""
 
@@ -30,10 +31,13 @@ class Rejected:
 
 
 class Sender(ABC):
-    """An open way to one queue."""
+    """Puts messages on one queue."""
 
     size = 10
     """Messages that one ``send`` takes at most."""
+
+    async def open(self) -> None:
+        """Get ready to send. Raises ``BackendRefused`` if that is impossible."""
 
     @abstractmethod
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
@@ -42,6 +46,5 @@ class Sender(ABC):
         Raises ``BackendUnavailable`` if the queue does not answer, or takes nothing from us.
         """
 
-    @abstractmethod
     async def close(self) -> None:
-        """End the connection."""
+        """Let go of what ``open`` got."""

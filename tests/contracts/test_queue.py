@@ -19,6 +19,7 @@ from sqsjkr import clock
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.backends.sqs.queue import SQSQueue
 from sqsjkr.errors import BackendRefused
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
@@ -36,7 +37,7 @@ class OwnConnection(SQSQueue):
 
     def __init__(self, url: str, budget: LeaseBudget = STANDARD) -> None:
         self.aws = AWS()
-        super().__init__(self.aws, url=url, budget=budget)
+        super().__init__(QueueClient(self.aws, url=url), budget=budget)
 
     async def open(self) -> QueueFacts:
         await self.aws.open()

@@ -13,6 +13,8 @@ import pytest
 
 from commands import Said, sqsjkr
 from daemon import Daemon
+from faults.proxy import Proxy
+from faults.rules import Fault
 from fleet import Fleet
 from servers import free_port
 
@@ -48,6 +50,11 @@ def look(aws_env: Mapping[str, str], fleet: Fleet, tmp_path: Path) -> Callable[.
     return look
 
 
+def through(proxy: Proxy) -> dict[str, str]:
+    """The settings of a check whose calls to SQS and DynamoDB go through the proxy, which knows no STS."""
+    return {"AWS_ENDPOINT_URL_SQS": proxy.url, "AWS_ENDPOINT_URL_DYNAMODB": proxy.url}
+
+
 def test_all_is_well_where_all_is_well(look: Callable[..., Said], fleet: Fleet) -> None:
     said = look()
 
@@ -56,7 +63,8 @@ def test_all_is_well_where_all_is_well(look: Callable[..., Said], fleet: Fleet) 
         "config": ["ok"],
         "credentials": ["ok"],
         "queue": ["ok"],
-        "permissions": ["note"],
+        "retention": ["note"],
+        "permissions": ["ok", "note", "ok"],
         "dead letters": ["ok"],
         "messages": ["ok"],
         "table": ["ok"],
@@ -77,10 +85,83 @@ def test_messages_are_counted_and_none_is_received(look: Callable[..., Said], fl
     assert fleet.depth() == (2, 0, 0)
 
 
-def test_a_fifo_queue_is_called_one(make_fleet: Callable[..., Fleet], look: Callable[..., Said]) -> None:
+def test_a_fifo_queue_is_called_one_and_what_it_means_for_its_groups(
+    make_fleet: Callable[..., Fleet], look: Callable[..., Said]
+) -> None:
     fleet = make_fleet(FifoQueue="true")
+    said = look(config=fleet.config(stats_port=free_port()))
+    deleted_first = look(config=fleet.config(stats_port=free_port(), ack="start"))
 
-    assert ", FIFO, " in text_of(look(config=fleet.config(stats_port=free_port())), "queue")
+    assert ", FIFO, " in text_of(said, "queue")
+    assert "the jobs of one message group run one at a time" in text_of(said, "queue")
+    assert (levels(said)["queue"], levels(deleted_first)["queue"]) == (["ok", "warn"], ["ok"])
+
+
+@pytest.mark.parametrize(
+    ("operation", "right"),
+    [
+        ("DeleteMessageBatch", "sqs:DeleteMessage"),
+        ("ChangeMessageVisibilityBatch", "sqs:ChangeMessageVisibility"),
+        ("GetItem", "dynamodb:GetItem"),
+        ("UpdateItem", "dynamodb:UpdateItem"),
+        ("DeleteItem", "dynamodb:DeleteItem"),
+        ("BatchWriteItem", "dynamodb:BatchWriteItem"),
+    ],
+)
+def test_a_right_that_is_denied_fails_with_its_resource(
+    look: Callable[..., Said], fleet: Fleet, proxy: Proxy, operation: str, right: str
+) -> None:
+    proxy.add(Fault.REFUSE, operation=operation)
+    said = look(**through(proxy))
+
+    assert said.code == 1
+    [denied] = [text for level, _, text in findings(said) if level == "FAIL"]
+    resource = fleet.name if right.startswith("sqs") else f"table/{fleet.table}"
+    assert re.match(rf"{right} on arn:aws:\S*{resource} is denied: ", denied)
+    assert re.search(rf"; next: allow {right} on arn:aws:\S*{resource}$", denied)
+
+
+def test_rights_are_tried_without_effect(look: Callable[..., Said], fleet: Fleet) -> None:
+    fleet.send_job(command="true")
+    fleet.dynamodb("PutItem", TableName=fleet.table, Item={"Id": {"S": "kept"}, "Type": {"S": "lock"}})
+    before = fleet.rows()
+    look()
+
+    assert fleet.depth() == (1, 0, 0)
+    assert fleet.rows() == before
+
+
+def test_what_only_the_check_needs_is_no_failure_when_it_is_denied(
+    look: Callable[..., Said], fleet: Fleet, proxy: Proxy
+) -> None:
+    proxy.add(Fault.REFUSE, operation="DescribeTable")
+    proxy.add(Fault.REFUSE, operation="GetQueueAttributes", text=f"{fleet.table}-dead")
+    said = look(**through(proxy))
+
+    assert said.code == 0
+    assert (levels(said)["table"], levels(said)["dead letters"]) == (["warn"], ["warn"])
+    assert "allow dynamodb:DescribeTable on" in text_of(said, "table")
+    assert re.search(rf"allow sqs:GetQueueAttributes on \S+{fleet.table}-dead;", text_of(said, "dead letters"))
+    assert "dynamodb:BatchWriteItem on table" in text_of(said, "permissions")
+
+
+def test_a_queue_that_may_not_be_looked_at_fails_and_its_other_rights_are_tried(
+    look: Callable[..., Said], proxy: Proxy
+) -> None:
+    proxy.add(Fault.REFUSE, service="sqs")
+    said = look(**through(proxy))
+
+    assert (said.code, levels(said)["queue"]) == (1, ["FAIL"])
+    assert "allow sqs:GetQueueAttributes on" in text_of(said, "queue")
+    assert text_of(said, "permissions").count("is denied") == 2
+
+
+def test_a_queue_that_drops_messages_within_a_day_is_a_warning(look: Callable[..., Said], fleet: Fleet) -> None:
+    fleet.sqs("SetQueueAttributes", QueueUrl=fleet.queue_url, Attributes={"MessageRetentionPeriod": "3600"})
+    said = look()
+
+    assert levels(said)["retention"] == ["warn"]
+    assert "1h0m0s after it was sent" in text_of(said, "retention")
 
 
 def test_a_wrong_configuration_fails_with_2_and_a_line_for_each_mistake(look: Callable[..., Said]) -> None:
@@ -118,11 +199,13 @@ def redrive(fleet: Fleet, **changes: object) -> None:
 
 
 def test_few_deliveries_before_the_dead_letter_queue_are_a_warning(look: Callable[..., Said], fleet: Fleet) -> None:
-    redrive(fleet, maxReceiveCount=3)
+    redrive(fleet, maxReceiveCount=99)
     said = look()
 
-    assert levels(said)["dead letters"] == ["warn", "ok"]
-    assert "maxReceiveCount is 3" in text_of(said, "dead letters")
+    assert levels(said)["dead letters"] == ["ok", "warn"]
+    assert f"maxReceiveCount of {fleet.name} is 99" in text_of(said, "dead letters")
+    redrive(fleet, maxReceiveCount=100)
+    assert levels(look())["dead letters"] == ["ok"]
 
 
 def test_a_dead_letter_queue_that_is_gone_fails(look: Callable[..., Said], fleet: Fleet) -> None:
@@ -139,7 +222,8 @@ def test_dead_letters_that_lie_there_or_go_early_are_warnings(look: Callable[...
     said = look()
 
     assert (said.code, levels(said)["dead letters"]) == (0, ["ok", "warn", "warn"])
-    assert "1 messages lie on" in text_of(said, "dead letters")
+    assert f"1 messages on {fleet.table}-dead" in text_of(said, "dead letters")
+    assert "redrive the others" in text_of(said, "dead letters")  # those with a reason would be buried again
 
 
 def test_a_table_that_is_not_there_fails(look: Callable[..., Said]) -> None:

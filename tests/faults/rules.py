@@ -25,6 +25,7 @@ class Fault(enum.StrEnum):
 
     ERROR = "error"  # a 500 answer; the server is not asked
     THROTTLE = "throttle"  # the service's own "slow down" answer; the server is not asked
+    REFUSE = "refuse"  # a 400 answer with `code`; the server is not asked
     RESET_BEFORE = "reset-before"  # the connection is reset; the server is not asked
     RESET_AFTER = "reset-after"  # the server has acted, its answer is lost: the connection is reset
     DELAY = "delay"  # the server is asked `seconds` later
@@ -67,6 +68,7 @@ class Rule:
     limit: int | None = None  #: how often at most
     seconds: float = 0.0
     messages: int = 0
+    code: str = "AccessDeniedException"
     hits: int = 0  #: how often so far
     chance: random.Random = field(default_factory=random.Random)
     released: bool = False
@@ -154,6 +156,8 @@ def instead(rule: Rule, call: Call) -> Answer | None:
     if rule.fault is Fault.ERROR:
         code = "InternalFailure" if call.service == "sqs" else "InternalServerError"
         return failure(500, code, "The request processing has failed because of an internal error.")
+    if rule.fault is Fault.REFUSE:
+        return failure(400, rule.code, f"{call.service}:{call.operation} is refused")
     if rule.fault is Fault.THROTTLE:
         return _slow_down(call.service, rule.chance)
     if rule.fault is Fault.SHORT and rule.messages == 0:

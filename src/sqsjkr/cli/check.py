@@ -9,22 +9,20 @@ import argparse
 import asyncio
 import errno
 import http.client
-import os
-import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from sqsjkr.backends.sqlite.queue import SQLiteQueue
-from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.backends import Connections, needs_aws, parse, tables
 from sqsjkr.cli.exit_codes import FAILED, OK, USAGE
 from sqsjkr.cli.options import add_stats, add_where
 from sqsjkr.cli.settings import configured
 from sqsjkr.config import Config, plugins
 from sqsjkr.errors import BackendUnavailable, ConfigError
 from sqsjkr.locker import Locker
+from sqsjkr.provision import embedded
 from sqsjkr.provision.finding import Finding, Level
 from sqsjkr.throttler import Throttler
 
@@ -76,9 +74,9 @@ def look(config: Config, path: str, out: TextIO) -> bool:
 async def _findings(config: Config, path: str) -> AsyncIterator[Finding]:
     yield Finding(Level.OK, "config", path or "no file, as --local needs none")
     if config.local:
-        async for finding in _embedded(config.local):
+        async for finding in embedded.store(config.local):
             yield finding
-    if not config.local or _needs_table(config):
+    if needs_aws(config.local, config.locker, config.throttler):
         async for finding in _on_aws(config):
             yield finding
     for finding in _own_classes(config):
@@ -86,79 +84,38 @@ async def _findings(config: Config, path: str) -> AsyncIterator[Finding]:
     yield _stats(config)
 
 
-def _needs_table(config: Config) -> bool:
-    return "dynamodb" in {config.locker, config.throttler}
-
-
 async def _on_aws(config: Config) -> AsyncIterator[Finding]:
     # Imported where needed, as in resources.py: the check of an embedded store needs no AWS.
-    from sqsjkr.backends.aws.client import AWS  # noqa: PLC0415
+    from sqsjkr.backends.aws.connection import connection  # noqa: PLC0415
     from sqsjkr.backends.sqs.client import QueueClient  # noqa: PLC0415
     from sqsjkr.provision import inspect  # noqa: PLC0415
 
-    aws = AWS(profile=config.profile, region=config.region)
+    connections = Connections(config)
+    aws = connection(connections)
     try:
         await aws.open()
     except BackendUnavailable as why:
-        yield Finding(
-            Level.FAIL, "credentials", str(why), "correct the credentials, or the network; all else hangs on it"
-        )
+        advice = "correct the credentials or the network, then check again: nothing on AWS was looked at"
+        yield Finding(Level.FAIL, "credentials", str(why), advice)
         return
     try:
         yield await inspect.credentials(aws)
         if not config.local:
-            queue = QueueClient(aws, url=config.queue_url, account_id=config.account_id, name=config.queue_name)
-            async for finding in inspect.queue_and_graves(aws, queue):
+            async for finding in inspect.queue(QueueClient.configured(connections), ack=config.ack):
                 yield finding
-        if _needs_table(config):
+        if "dynamodb" in tables(config.locker, config.throttler):
             async for finding in inspect.table(aws, config.lock_table):
                 yield finding
     finally:
         await aws.close()
 
 
-async def _embedded(directory: str) -> AsyncIterator[Finding]:
-    store = Store(directory)
-    place = _nearest_there(store.path.parent)
-    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        yield Finding(Level.FAIL, "store", f"{place} is no directory that we may write to", "name another with --local")
-        return
-    free = shutil.disk_usage(place).free
-    found = f"{free / 2**20:,.0f} MiB free for {store.path}"
-    if free < LITTLE_SPACE:
-        yield Finding(Level.WARN, "disk", found, "make room: a full disk stops new jobs")
-    else:
-        yield Finding(Level.OK, "disk", found)
-    if not store.path.exists():
-        yield Finding(Level.OK, "store", f"{store.path} is not there yet; the first send or run makes it")
-        return
-    if not os.access(store.path, os.R_OK | os.W_OK):
-        yield Finding(Level.FAIL, "store", f"{store.path} cannot be read and written by user id {os.geteuid()}")
-        return
-    try:
-        await store.open()
-        visible, hidden, dead = await SQLiteQueue(store).depth()
-    except BackendUnavailable as why:
-        yield Finding(Level.FAIL, "store", str(why), "is it a store, and whole? else move it away")
-        return
-    finally:
-        await store.close()
-    yield Finding(Level.OK, "store", str(store.path))
-    yield Finding(Level.OK, "messages", f"{visible} waiting, {hidden} in flight or delayed")
-    advice = f"look at the table dead_letter in {store.path}" if dead else ""
-    yield Finding(Level.WARN if dead else Level.OK, "dead letters", f"{dead} lie in the store", advice)
-
-
-def _nearest_there(path: Path) -> Path:
-    """The directory itself, or the nearest one above it that exists."""
-    return path if path.exists() or path == path.parent else _nearest_there(path.parent)
-
-
 def _own_classes(config: Config) -> Iterator[Finding]:
     """Locker and throttler of the operator's own can be imported and made."""
     for role, port in (("locker", Locker), ("throttler", Throttler)):
         name = getattr(config, role)
-        if ":" in name and not name.startswith("sqlite:"):
+        named = parse(name)
+        if named is not None and named.plugin:
             try:
                 plugins.load(name, port, role)
             except ConfigError as why:

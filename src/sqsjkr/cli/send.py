@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TextIO
 
+from sqsjkr.backends import Connections, sender_class
 from sqsjkr.cli.exit_codes import FAILED, OK
 from sqsjkr.cli.options import add_where
 from sqsjkr.cli.reporting import complain
@@ -277,24 +278,13 @@ def _opened(runner: asyncio.Runner, config: Config, terms: Terms) -> Iterator[Se
         runner.run(stack.aclose())
 
 
-# The backends are imported where they are made, as in resources.py: each costs start-up time, and only one is needed.
 async def _open(stack: AsyncExitStack, config: Config, terms: Terms) -> Sender:
-    if config.local:
-        from sqsjkr.backends.sqlite.sender import SQLiteSender  # noqa: PLC0415
-
-        local = SQLiteSender(config.local, terms)
-        stack.push_async_callback(local.close)
-        await local.open()
-        return local
-    from sqsjkr.backends.aws.client import AWS  # noqa: PLC0415
-    from sqsjkr.backends.sqs.client import QueueClient  # noqa: PLC0415
-    from sqsjkr.backends.sqs.sender import SQSSender  # noqa: PLC0415
-
-    aws = AWS(profile=config.profile, region=config.region)
-    stack.push_async_callback(aws.close)
-    await aws.open()
-    queue = QueueClient(aws, url=config.queue_url, account_id=config.account_id, name=config.queue_name)
-    return SQSSender(queue, terms)
+    connections = Connections(config)
+    sender: Sender = sender_class(config).configured(connections, terms)
+    for part in (connections, sender):
+        stack.push_async_callback(part.close)
+        await part.open()
+    return sender
 
 
 class _Bar:

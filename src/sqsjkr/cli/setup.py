@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends import Connections
+from sqsjkr.backends.aws.connection import connection
 from sqsjkr.cli.exit_codes import OK, USAGE
 from sqsjkr.cli.options import add_where
 from sqsjkr.cli.settings import configured
@@ -67,7 +68,7 @@ def carry_out(config: Config, out: TextIO, may_go: Callable[[], bool]) -> int:
         out.write("nothing to set up: the first send or run makes the embedded store\n")
         return 0
     with asyncio.Runner() as runner:
-        aws = AWS(profile=config.profile, region=config.region)
+        aws = connection(Connections(config))
         try:
             runner.run(aws.open())
             plan = runner.run(make_plan(aws, config))

@@ -13,6 +13,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
+from sqsjkr import backends
 from sqsjkr.config import file as configfile
 from sqsjkr.config import rules
 from sqsjkr.errors import ConfigError
@@ -153,13 +154,13 @@ def _completed(values: dict[str, Any], env: Mapping[str, str]) -> Iterator[_Mist
     local = values["local"]
     for role in ("locker", "throttler"):
         values[role] = values[role] or ("sqlite" if local else "dynamodb")
-        if values[role] == "sqlite" and not local:
+        if backends.parse(values[role]) == backends.Name(table="sqlite") and not local:
             yield role, ' = "sqlite": needs a directory; write "sqlite:/directory", or start with --local DIR'
     if values["stats_port"] and values["stats_socket"]:
         yield "stats_socket", f" = {rules.shown(values['stats_socket'])}: stats_port is given, too; keep one of them"
     elif not values["stats_socket"] and not local:
         values["stats_port"] = values["stats_port"] or _DEFAULT_PORT
-    if not local or "dynamodb" in (values["locker"], values["throttler"]):
+    if backends.needs_aws(local, values["locker"], values["throttler"]):
         values["region"] = values["region"] or _region(values["queue_url"], env)
         if not values["region"]:
             yield "region", ": required; write it here, give --region, or set AWS_REGION"

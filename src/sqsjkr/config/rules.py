@@ -8,9 +8,8 @@ import os
 import re
 from collections.abc import Callable, Collection
 
-from sqsjkr import durations
+from sqsjkr import backends, durations
 
-_PLUGIN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _QUEUE_URL = re.compile(r"https?://[^/\s]+/\S+")
 _MOST_SHOWN = 60
 _MOST_SOCKET = 103  # bytes: sun_path holds 108 on Linux and 104 on macOS, with a NUL at the end
@@ -102,13 +101,14 @@ def choice(*names: str, or_else: str = "") -> Callable[[object], str]:
     return rule
 
 
-_built_in = choice("dynamodb", "sqlite", "none", or_else=', "sqlite:/directory" or "package.module:Class"')
+_with_place = "".join(f', "{name}:{row.place}"' for name, row in backends.BACKENDS.items() if row.table and row.place)
+_built_in = choice(*backends.TABLES, backends.NONE, or_else=f'{_with_place} or "package.module:Class"')
 
 
 def backend(value: object) -> str:
-    """A built-in backend, or a class to import; "" is whatever suits the queue."""
+    """A backend's name as ``backends.parse`` reads it; "" is the one that suits the queue."""
     string = text(value) if isinstance(value, str) else ""
-    if value == "" or _PLUGIN.fullmatch(string) or (string.startswith("sqlite:") and string != "sqlite:"):
+    if value == "" or backends.parse(string):
         return string
     return _built_in(value)
 

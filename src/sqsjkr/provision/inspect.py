@@ -2,110 +2,152 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 from sqsjkr import durations
 from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.aws.codes import DENIED, code_of
 from sqsjkr.backends.dynamodb.table import table_exists
-from sqsjkr.backends.sqs.client import QueueClient, code_of
+from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.provision import rights
 from sqsjkr.provision.finding import Finding, Level
 
-FEW_DELIVERIES = 10
+FEW_DELIVERIES = 100
 """A ``maxReceiveCount`` below this sends jobs to the dead-letter queue that only waited for their lock."""
 INDEX = "TypeExpiredIndex"
-_DAY = 86_400
 KEYS = {"Id": "HASH", "Type": "RANGE"}
-_SQS_ACTIONS = "sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:GetQueueAttributes"
-_TABLE_ACTIONS = "dynamodb:GetItem, dynamodb:UpdateItem, dynamodb:DeleteItem, dynamodb:BatchWriteItem"
+_DAY = 86_400
+_SHORT_RETENTION = _DAY
+"""Seconds: a queue that keeps messages for less time loses jobs in an outage of one night."""
 
 
 async def credentials(aws: AWS) -> Finding:
-    """Who AWS takes us for."""
+    """Whose credentials AWS takes them for."""
     try:
         return Finding(Level.OK, "credentials", f"{await aws.whoami()}, region {aws.region}")
     except BackendRefused as why:
-        if aws.has_custom_endpoint("sqs"):  # a server of one's own may have no STS
-            return Finding(Level.WARN, "credentials", f"STS does not know them: {why}")
+        if aws.has_custom_endpoint("sqs"):  # such a server may have no STS
+            return Finding(Level.WARN, "credentials", f"STS does not accept them: {why}")
         return Finding(Level.FAIL, "credentials", str(why), "correct them: aws sts get-caller-identity must work")
     except BackendUnavailable as why:
-        return Finding(Level.WARN, "credentials", f"there are some, and STS cannot be asked whose: {why}")
+        return Finding(Level.WARN, "credentials", f"found, but STS cannot be asked whose they are: {why}")
 
 
-async def queue_and_graves(aws: AWS, queue: QueueClient) -> AsyncIterator[Finding]:
-    """The queue, its dead-letter queue, and what lies on both."""
+async def queue(client: QueueClient, *, ack: str) -> AsyncIterator[Finding]:
+    """The queue, the worker's rights on it, its dead-letter queue, and how many messages are on both."""
     try:
-        facts = await queue.attributes()
+        facts = await client.attributes()
     except BackendUnavailable as why:
-        yield _cannot_ask("queue", why, "sqs:GetQueueAttributes")
+        yield _unanswered("queue", why, f"sqs:GetQueueAttributes on {client.name}")
+        if _denied(why):
+            async for finding in rights.on_queue(client, client.name):
+                yield finding
         return
     if facts is None:
         advice = "sqsjkr setup, or correct [sqs] queue_name, [account] id or the region"
-        yield Finding(Level.FAIL, "queue", f"there is no {queue.url}", advice)
+        yield Finding(Level.FAIL, "queue", f"{client.url} does not exist", advice)
         return
-    kind = "FIFO" if queue.fifo else "standard"
+    kind = "FIFO" if client.fifo else "standard"
     kept, hidden = (_time(facts.get(name)) for name in ("MessageRetentionPeriod", "VisibilityTimeout"))
-    yield Finding(Level.OK, "queue", f"{queue.url}, {kind}, keeps messages {kept}, visibility timeout {hidden}")
-    yield Finding(Level.NOTE, "permissions", f"not tried, as trying has effects; the worker needs {_SQS_ACTIONS}")
-    async for finding in _dead_letters(aws, queue, facts):
+    yield Finding(Level.OK, "queue", f"{client.url}, {kind}, keeps messages {kept}, visibility timeout {hidden}")
+    if client.fifo and ack == "finish":
+        found = (
+            'FIFO with ack = "finish": the jobs of one message group run one at a time, each after the one before it'
+        )
+        yield Finding(Level.WARN, "queue", found, 'if they should run side by side, set [kicker] ack = "start"')
+    yield _retention(facts)
+    arn = facts.get("QueueArn", client.name)
+    async for finding in rights.on_queue(client, arn):
+        yield finding
+    yield rights.untried(arn, redrive(facts)[0])
+    async for finding in _dead_letters(client, facts):
         yield finding
     counts = [facts.get(f"ApproximateNumberOfMessages{which}", "?") for which in ("", "NotVisible", "Delayed")]
     yield Finding(Level.OK, "messages", "{} waiting, {} in flight, {} delayed".format(*counts))
 
 
-async def _dead_letters(aws: AWS, queue: QueueClient, facts: Mapping[str, str]) -> AsyncIterator[Finding]:
-    policy = json.loads(facts.get("RedrivePolicy") or "{}")
-    arn = str(policy.get("deadLetterTargetArn", ""))
+def _retention(facts: Mapping[str, str]) -> Finding:
+    """SQS drops a message at the end of its retention, counted from its sending, even while its job runs."""
+    kept = _time(facts.get("MessageRetentionPeriod"))
+    found = f"SQS drops a message {kept} after it was sent, even while its job waits or runs"
+    if _seconds(facts) < _SHORT_RETENTION:
+        advice = "set MessageRetentionPeriod of the queue to 4 days or more"
+        return Finding(Level.WARN, "retention", f"{found}: an outage that long loses every job on the queue", advice)
+    return Finding(Level.NOTE, "retention", f"{found}: a job that takes longer is not run again if its worker dies")
+
+
+async def _dead_letters(client: QueueClient, facts: Mapping[str, str]) -> AsyncIterator[Finding]:
+    arn, most = redrive(facts)
     if not arn:
-        found = "NONE: a message that is no job stays on the queue, and so does a job that kills its worker"
+        found = "NONE: an invalid message stays on the queue, and so does a job that kills its worker"
         yield Finding(Level.WARN, "dead letters", found, "sqsjkr setup")
         return
-    name, account = arn.rsplit(":", 1)[-1], arn.split(":")[4]
-    most = int(policy.get("maxReceiveCount", 0))
-    if most < FEW_DELIVERIES:
-        found = f"maxReceiveCount is {most}: deliveries of a job that only waits for its lock count, too"
-        yield Finding(Level.WARN, "dead letters", found, "set maxReceiveCount in the queue's redrive policy to 1000")
-    theirs = QueueClient(aws, account_id=account, name=name)
+    theirs = client.beside(arn)
     try:
-        grave = await theirs.attributes()
+        there = await theirs.attributes()
     except BackendUnavailable as why:
-        yield Finding(Level.WARN, "dead letters", f"{arn} cannot be looked at: {why}", "allow sqs:SendMessage on it")
+        advice = f"allow sqs:GetQueueAttributes on {arn}; only this check needs it" if _denied(why) else ""
+        yield Finding(Level.WARN, "dead letters", f"{arn} cannot be looked at: {why}", advice)
+        there = {}
+    if there is None:
+        yield Finding(Level.FAIL, "dead letters", f"{arn} does not exist", "create it, or correct the redrive policy")
         return
-    if grave is None:
-        yield Finding(Level.FAIL, "dead letters", f"there is no {arn}", "create it, or correct the redrive policy")
-        return
-    lying = grave.get("ApproximateNumberOfMessages", "0")
-    found = f"{name} after {most} deliveries, keeps messages {_time(grave.get('MessageRetentionPeriod'))}"
-    note = Finding(Level.OK, "dead letters", f"{found}; the worker needs sqs:SendMessage on it")
-    yield note
-    if _seconds(grave) < _seconds(facts):
-        found = f"{name} keeps messages for less time than {queue.name}: it counts from the first send"
-        yield Finding(Level.WARN, "dead letters", found, "set its MessageRetentionPeriod to 14 days")
+    if there:
+        found = f"{theirs.name} after {most} deliveries, keeps messages {_time(there.get('MessageRetentionPeriod'))}"
+        yield Finding(Level.OK, "dead letters", found)
+    for found, advice in weaknesses(client.name, facts, theirs.name, there):
+        yield Finding(Level.WARN, "dead letters", found, advice)
+    lying = there.get("ApproximateNumberOfMessages", "0")
     if lying != "0":
-        advice = "read their attribute sqsjkr.reason, then redrive or purge them"
-        yield Finding(Level.WARN, "dead letters", f"{lying} messages lie on {name}", advice)
+        advice = (
+            "receive them with their attributes; those with sqsjkr.reason can never run: correct the body and send it "
+            "as a new job; redrive the others, which SQS moved"
+        )
+        yield Finding(Level.WARN, "dead letters", f"{lying} messages on {theirs.name}", advice)
+
+
+def weaknesses(
+    name: str, facts: Mapping[str, str], theirs: str, their_facts: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with the redrive to an existing dead-letter queue, and what to do. ``their_facts`` may be empty."""
+    _, most = redrive(facts)
+    if most < FEW_DELIVERIES:
+        found = f"maxReceiveCount of {name} is {most}, and each delivery of a job that only waits for its lock counts"
+        yield found, "set maxReceiveCount in the queue's redrive policy to 1000"
+    if their_facts and _seconds(their_facts) < _seconds(facts):
+        found = f"{theirs} keeps messages for less time than {name}, and the time counts from the first send"
+        yield found, f"set MessageRetentionPeriod of {theirs} to 14 days"
 
 
 async def table(aws: AWS, name: str) -> AsyncIterator[Finding]:
-    """The table, its index and its TTL."""
+    """The table, the worker's rights on it, its index and its TTL."""
     try:
         there = await table_exists(aws, name)
     except BackendUnavailable as why:
-        yield _cannot_ask("table", why, "dynamodb:DescribeTable, for this check only")
+        if not _denied(why):
+            yield _unanswered("table", why, "")
+            return
+        advice = f"allow dynamodb:DescribeTable on table {name}; only this check needs it"
+        yield Finding(Level.WARN, "table", f"{name} cannot be looked at: {why}", advice)
+        async for finding in rights.on_table(aws, name, f"table {name}"):
+            yield finding
         return
     if there is None:
         advice = "sqsjkr setup, or correct [kicker] lock_table"
-        yield Finding(Level.FAIL, "table", f"there is no table {name} in region {aws.region}", advice)
+        yield Finding(Level.FAIL, "table", f"table {name} does not exist in region {aws.region}", advice)
         return
     keys = {key["AttributeName"]: key["KeyType"] for key in there.get("KeySchema", [])}
     if keys != KEYS:
-        yield Finding(Level.FAIL, "table", f"{name} has the keys {keys}, expected {KEYS}", "name another table")
+        found = f"{name} has the keys {keys}, expected {KEYS}"
+        yield Finding(Level.FAIL, "table", found, "name another table in [kicker] lock_table")
         return
     billing = there.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED")
     state = there.get("TableStatus", "?")
     level = Level.OK if state in {"ACTIVE", "UPDATING"} else Level.FAIL
-    yield Finding(level, "table", f"{name}, {state}, {billing}; the worker needs {_TABLE_ACTIONS} on it")
+    yield Finding(level, "table", f"{name}, {state}, {billing}")
+    async for finding in rights.on_table(aws, name, there.get("TableArn", f"table {name}")):
+        yield finding
     indexes = [index["IndexName"] for index in there.get("GlobalSecondaryIndexes", [])]
     if INDEX in indexes:
         yield Finding(Level.OK, "index", INDEX)
@@ -119,21 +161,23 @@ async def _ttl(aws: AWS, name: str) -> Finding:
     try:
         answer = await aws.call("dynamodb", "DescribeTimeToLive", {"TableName": name})
     except BackendUnavailable as why:
-        return Finding(Level.WARN, "TTL", f"cannot be asked for: {why}", "allow dynamodb:DescribeTimeToLive")
+        advice = f"allow dynamodb:DescribeTimeToLive on table {name}; only this check needs it"
+        return Finding(Level.WARN, "TTL", f"cannot be looked at: {why}", advice if _denied(why) else "")
     ttl = answer.get("TimeToLiveDescription", {})
     if ttl.get("TimeToLiveStatus") not in {"ENABLED", "ENABLING"}:
-        return Finding(Level.WARN, "TTL", "is off: rows of jobs that have ended stay for ever", "sqsjkr setup")
+        return Finding(Level.WARN, "TTL", "off: rows of jobs that have ended are never deleted", "sqsjkr setup")
     if ttl.get("AttributeName") != "Expired":
-        found = f"is on {ttl.get('AttributeName')}: rows of jobs that have ended stay for ever"
+        found = f"on {ttl.get('AttributeName')}: rows of jobs that have ended are never deleted"
         return Finding(Level.WARN, "TTL", found, "set it on Expired")
     return Finding(Level.OK, "TTL", "on Expired")
 
 
-def _cannot_ask(what: str, why: BackendUnavailable, actions: str) -> Finding:
-    denied = "AccessDenied" in code_of(why)
-    return Finding(
-        Level.FAIL, what, str(why), f"allow {actions}" if denied else "see that AWS can be reached from here"
-    )
+def _unanswered(what: str, why: BackendUnavailable, right: str) -> Finding:
+    return Finding(Level.FAIL, what, str(why), f"allow {right}" if _denied(why) else "check the network and the region")
+
+
+def _denied(why: BackendUnavailable) -> bool:
+    return code_of(why) in DENIED
 
 
 def _seconds(facts: Mapping[str, str]) -> float:

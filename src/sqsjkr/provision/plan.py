@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqsjkr import clock
+from sqsjkr.backends import tables
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.dynamodb.table import table_exists
 from sqsjkr.backends.sqs.client import QueueClient
@@ -72,7 +73,7 @@ async def make_plan(aws: AWS, config: Config) -> Plan:
 
     queue = named(config.queue_url.rpartition("/")[2] or config.queue_name)
     await _plan_queue(aws, queue, named(_name_of_graves(queue)), plan)
-    if "dynamodb" in {config.locker, config.throttler}:
+    if "dynamodb" in tables(config.locker, config.throttler):
         await _plan_table(aws, config.lock_table, plan)
     return plan
 

@@ -15,7 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.aws.codes import code_of
+from sqsjkr.backends.aws.connection import connection
 from sqsjkr.backends.aws.errors import AWSRefused, ConditionFailed
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.leases.table import Row, Table
@@ -27,6 +30,7 @@ LOCK_ROW_KEPT = 366 * 86_400
 WORKER_ROW_KEPT = 86_400
 """Seconds after its last beat that a worker's row is kept."""
 
+_NO_TABLE = "ResourceNotFound"
 EXPIRY_STEP = 3600
 """Seconds to which ``Expired`` is rounded up."""
 LONGEST_EVENT_ID = 1024
@@ -49,12 +53,17 @@ class DynamoDBTable(Table):
         self._aws = aws
         self._name = name
 
+    @classmethod
+    def configured(cls, connections: Connections, _place: str) -> DynamoDBTable:
+        """The table of the settings."""
+        return cls(connection(connections), connections.settings.lock_table)
+
     async def open(self) -> None:
         """One read of one key: the table exists, and we may use it."""
         try:
             await self.read_beat("sqsjkr")
         except AWSRefused as refused:
-            if refused.code != "ResourceNotFoundException":
+            if code_of(refused) != _NO_TABLE:
                 raise
             where = f"{self._aws.region} ({self._aws.endpoint('dynamodb')})"
             text = f'table "{self._name}" does not exist in {where}: is [kicker] lock_table right? next: sqsjkr setup'
@@ -223,7 +232,7 @@ async def table_exists(aws: AWS, name: str) -> Mapping[str, Any] | None:
     try:
         answer = await aws.call("dynamodb", "DescribeTable", {"TableName": name})
     except BackendRefused as refused:
-        if getattr(refused, "code", "") == "ResourceNotFoundException":
+        if code_of(refused) == _NO_TABLE:
             return None
         raise
     table: Mapping[str, Any] = answer["Table"]

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 
 from sqsjkr import clock
+from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
@@ -28,6 +29,11 @@ class SQLiteQueue(Queue):
     def __init__(self, store: Store, *, budget: LeaseBudget = STANDARD) -> None:
         super().__init__(budget=budget)
         self._store = store
+
+    @classmethod
+    def configured(cls, connections: Connections, budget: LeaseBudget) -> SQLiteQueue:
+        """Return the queue in the store of the settings."""
+        return cls(connections.once(Store, connections.settings.local), budget=budget)
 
     async def send(self, bodies: Sequence[str], *, delay: float = 0.0) -> list[str]:
         """Put messages on the queue, durably, in one transaction. Their ids, in order."""

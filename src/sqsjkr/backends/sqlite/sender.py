@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.errors import ConfigError
@@ -19,15 +19,20 @@ class SQLiteSender(Sender):
 
     size = 200
 
-    def __init__(self, directory: str | Path, terms: Terms) -> None:
+    def __init__(self, store: Store, terms: Terms) -> None:
         if terms.group or terms.dedup_id:
-            raise ConfigError("--group and --dedup-id are for FIFO queues, and the embedded store is none")
-        self._store = Store(directory)
-        self._queue = SQLiteQueue(self._store)
+            raise ConfigError("the embedded store has no message groups: leave --group and --dedup-id out")
+        self._store = store
+        self._queue = SQLiteQueue(store)
         self._delay = terms.delay
 
+    @classmethod
+    def configured(cls, connections: Connections, terms: Terms) -> SQLiteSender:
+        """Send to the store of the settings."""
+        return cls(connections.once(Store, connections.settings.local), terms)
+
     async def open(self) -> None:
-        """Make the store where there is none. Raises ``BackendRefused`` if that is impossible."""
+        """Open the store, or create it. Raises ``BackendRefused`` if that is impossible."""
         await self._store.open()
 
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
+from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.leases.table import Row, Table
 
@@ -18,6 +19,12 @@ class SQLiteTable(Table):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    @classmethod
+    def configured(cls, connections: Connections, place: str) -> SQLiteTable:
+        """The table in the store at ``place``; "" is the queue's store."""
+        # Queue and table share a connection: two would wait for each other's transactions.
+        return cls(connections.once(Store, place or connections.settings.local))
 
     async def open(self) -> None:
         """Open the file."""

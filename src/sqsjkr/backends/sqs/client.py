@@ -1,70 +1,129 @@
-"""One SQS queue for those who do not receive from it: who sends to it, looks at it, or sets it up."""
+"""One SQS queue: its URL, its endpoint, and the calls about it. The only place that knows how a queue is addressed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.client import AWS
-from sqsjkr.backends.sqs.queue import NO_QUEUE
+from sqsjkr.backends.aws.codes import code_of
+from sqsjkr.backends.aws.connection import connection
 from sqsjkr.errors import BackendRefused
+
+_NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 
 
 class QueueClient:
-    """A queue by its URL, or by account id and name as in the original; ``aws`` is open."""
+    """A queue by its URL, or by account id and name as in the original. ``aws`` must be open before the first call.
 
-    def __init__(self, aws: AWS, *, url: str = "", account_id: str = "", name: str = "") -> None:
-        self._aws = aws
-        self._endpoint: str | None = None
-        self._may_ask = not url
-        if url and not aws.has_custom_endpoint("sqs"):
-            parts = urlsplit(url)
-            self._endpoint = f"{parts.scheme}://{parts.netloc}"  # another region's queue, or a VPC endpoint's
-        self.url = url or f"{aws.endpoint('sqs').rstrip('/')}/{account_id}/{name}"
-        self.name = self.url.rsplit("/", 1)[-1]
+    ``may_look_up``: the URL is built, not given. AWS lays URLs out as we build them; another server may have its own,
+    and is asked for it (GetQueueUrl) if it does not know ours.
+    """
+
+    def __init__(
+        self, aws: AWS, *, url: str = "", account_id: str = "", name: str = "", may_look_up: bool | None = None
+    ) -> None:
+        self.aws = aws
+        self._given = self._url = url
+        self._account_id = account_id
+        self._may_look_up = not url if may_look_up is None else may_look_up
+        self.name = url.rpartition("/")[2] or name
+
+    @classmethod
+    def configured(cls, connections: Connections) -> QueueClient:
+        """The queue of the settings."""
+        settings = connections.settings
+        return cls(
+            connection(connections), url=settings.queue_url, account_id=settings.account_id, name=settings.queue_name
+        )
+
+    @property
+    def url(self) -> str:
+        """The queue's URL. Building it needs no permission."""
+        if not self._url:
+            self._url = f"{self.aws.endpoint('sqs').rstrip('/')}/{self._account_id}/{self.name}"
+        return self._url
 
     @property
     def fifo(self) -> bool:
         """Whether it is a FIFO queue: its name says so (AWS: Amazon SQS queue and message identifiers)."""
         return self.name.endswith(".fifo")
 
-    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """One SQS call about this queue. Raises ``BackendRefused`` if there is no such queue, among others.
+    def beside(self, arn: str) -> QueueClient:
+        """The queue with this ARN, such as the dead-letter queue: at the same address, as AWS lays queues out."""
+        _, _, _, _, account_id, name = arn.split(":")
+        return QueueClient(self.aws, url=f"{self.url.rsplit('/', 2)[0]}/{account_id}/{name}", may_look_up=True)
 
-        The URL is built from its parts, which needs no permission. Servers other than AWS may have URLs of their own;
-        they are asked for it once.
+    async def call(
+        self, operation: str, request: Mapping[str, Any], *, timeout: float = 5.0, attempts: int = 4
+    ) -> dict[str, Any]:
+        """Make one SQS call about this queue; ``timeout`` and ``attempts`` as for ``AWS.call``.
+
+        Raises ``BackendRefused`` if there is no such queue, among others.
         """
         try:
-            return await self._call(operation, request)
+            return await self._call(operation, request, timeout, attempts)
         except BackendRefused as refused:
-            if code_of(refused) not in NO_QUEUE or not self._may_ask or not self._aws.has_custom_endpoint("sqs"):
+            if not (does_not_exist(refused) and self._may_look_up and self.aws.has_custom_endpoint("sqs")):
                 raise
-        found = await self._aws.call("sqs", "GetQueueUrl", {"QueueName": self.name})
-        self.url, self._may_ask = str(found["QueueUrl"]), False
-        return await self._call(operation, request)
+            await self._look_up(refused)
+        return await self._call(operation, request, timeout, attempts)
 
-    async def attributes(self) -> dict[str, str] | None:
-        """All of the queue's attributes; None if there is no such queue."""
+    async def attributes(self, *names: str) -> dict[str, str] | None:
+        """The queue's attributes of these names, all of them if none is named; None if there is no such queue."""
         try:
-            answer = await self.call("GetQueueAttributes", {"AttributeNames": ["All"]})
+            answer = await self.call("GetQueueAttributes", {"AttributeNames": names or ["All"]})
         except BackendRefused as refused:
-            if code_of(refused) in NO_QUEUE:
+            if does_not_exist(refused):
                 return None
             raise
         return dict(answer.get("Attributes") or {})
 
     async def create(self, attributes: Mapping[str, str]) -> None:
-        """Make the queue, in the account of the credentials. A queue that is there with these attributes is fine."""
+        """Create the queue in the account of the credentials. One that exists with these attributes is fine."""
         request = {"QueueName": self.name, "Attributes": attributes}
-        made = await self._aws.call("sqs", "CreateQueue", request, endpoint=self._endpoint)
-        if self._aws.has_custom_endpoint("sqs"):
-            self.url = str(made["QueueUrl"])
+        made = await self.aws.call("sqs", "CreateQueue", request, endpoint=self._endpoint)
+        if self.aws.has_custom_endpoint("sqs"):
+            self._url = str(made["QueueUrl"])
 
-    async def _call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._aws.call("sqs", operation, {"QueueUrl": self.url, **request}, endpoint=self._endpoint)
+    @cached_property
+    def _endpoint(self) -> str | None:
+        """The address to call; None for the region's own. A URL may name another region, or a VPC endpoint."""
+        if not self._given or self.aws.has_custom_endpoint("sqs"):
+            return None
+        parts = urlsplit(self._given)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    async def _look_up(self, refused: BackendRefused) -> None:
+        """Ask the server for the URL. Raises ``refused`` if it has none for us."""
+        self._may_look_up = False
+        try:
+            found = await self.aws.call("sqs", "GetQueueUrl", {"QueueName": self.name})
+        except BackendRefused:
+            raise refused from None
+        self._url = str(found["QueueUrl"])
+
+    async def _call(self, operation: str, request: Mapping[str, Any], timeout: float, attempts: int) -> dict[str, Any]:
+        return await self.aws.call(
+            "sqs",
+            operation,
+            {"QueueUrl": self.url, **request},
+            timeout=timeout,
+            attempts=attempts,
+            endpoint=self._endpoint,
+        )
 
 
-def code_of(refused: Exception) -> str:
-    """AWS's name for what it said, "" if it was not AWS."""
-    return str(getattr(refused, "code", ""))
+def redrive(attributes: Mapping[str, str]) -> tuple[str, int]:
+    """The ARN of the dead-letter queue and ``maxReceiveCount``, from a queue's attributes; "" and 0 if it has none."""
+    policy = json.loads(attributes.get("RedrivePolicy") or "{}")
+    return str(policy.get("deadLetterTargetArn", "")), int(policy.get("maxReceiveCount", 0))
+
+
+def does_not_exist(refused: Exception) -> bool:
+    """Whether AWS says that there is no such queue."""
+    return code_of(refused) in _NO_QUEUE

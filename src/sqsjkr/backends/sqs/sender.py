@@ -8,15 +8,17 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqsjkr.backends.sqs.client import QueueClient, code_of
+from sqsjkr.backends import Connections
+from sqsjkr.backends.aws.codes import code_of
+from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.errors import BackendRefused, ConfigError
 from sqsjkr.sender import Rejected, Sender, Terms
 
 _TRIES = 6
 _FIRST_PAUSE = 0.1
 """Seconds before the second try; doubled before each further one."""
-_SPOILED = {"BatchRequestTooLong", "InvalidMessageContents", "InvalidParameterValue"}
-"""What SQS says of a whole batch when one of its messages cannot be sent (some servers put a prefix before it)."""
+_SPOILED = frozenset({"BatchRequestTooLong", "InvalidMessageContents", "InvalidParameterValue"})
+"""What SQS answers for a whole batch when one of its messages cannot be sent."""
 
 
 class SQSSender(Sender):
@@ -30,11 +32,16 @@ class SQSSender(Sender):
         self._queue = queue
         self._terms = terms
         if queue.fifo and not terms.group:
-            raise ConfigError(f"{queue.name} is a FIFO queue: name the message group with --group")
+            raise ConfigError(f"{queue.name} is a FIFO queue, which needs a message group: add --group ID")
         if queue.fifo and terms.delay:
-            raise ConfigError(f"{queue.name} is a FIFO queue, which delays all messages or none: leave --delay out")
+            raise ConfigError(f"{queue.name} is a FIFO queue, which cannot delay single messages: leave --delay out")
         if terms.dedup_id and not queue.fifo:
-            raise ConfigError(f"--dedup-id is for FIFO queues, and {queue.name} is none")
+            raise ConfigError(f"{queue.name} is a standard queue, which has no deduplication: leave --dedup-id out")
+
+    @classmethod
+    def configured(cls, connections: Connections, terms: Terms) -> SQSSender:
+        """Send to the queue of the settings."""
+        return cls(QueueClient.configured(connections), terms)
 
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
         """Send one batch; a message that was throttled, or failed at AWS, is tried again with pauses."""
@@ -42,9 +49,6 @@ class SQSSender(Sender):
         entries = [self._entry(str(n), body) for n, body in enumerate(bodies)]
         await self._send(entries, answers)
         return [answers[entry["Id"]] for entry in entries]
-
-    async def close(self) -> None:
-        """The connection belongs to who opened it."""
 
     def _entry(self, number: str, body: str) -> dict[str, Any]:
         entry: dict[str, Any] = {"Id": number, "MessageBody": body}
@@ -62,7 +66,7 @@ class SQSSender(Sender):
             try:
                 answer = await self._queue.call("SendMessageBatch", {"Entries": entries})
             except BackendRefused as refused:
-                if code_of(refused).rpartition(".")[2] not in _SPOILED:
+                if code_of(refused) not in _SPOILED:
                     raise
                 await self._send_one_by_one(entries, answers, str(refused))
                 return

@@ -1,0 +1,11 @@
+"""Where the connection to AWS is made from the settings."""
+
+from __future__ import annotations
+
+from sqsjkr.backends import Connections
+from sqsjkr.backends.aws.client import AWS
+
+
+def connection(connections: Connections) -> AWS:
+    """The connection that SQS and DynamoDB share, with the profile and the region of the settings."""
+    return connections.link(AWS, profile=connections.settings.profile, region=connections.settings.region)
