@@ -29,7 +29,7 @@ KILL = 4.0
 GUARD_MARGIN = 6.0
 """Seconds after the fence at which the guard ends what the worker has not (worker.FENCE_MARGIN)."""
 SILENCE = 15.0
-"""Seconds after which the guard takes a worker for hung (guard.SILENCE)."""
+"""Seconds after which the guard takes a worker for hung (the default of `guarded`)."""
 CLEANING = 5.0
 """Seconds a dead worker's jobs may live on until the guard has killed them (promise 4)."""
 POLL = 5.0
