@@ -38,7 +38,7 @@ waiting_room.RETRY = 0.5
 session.Session.__init__.__kwdefaults__["lease"] = 3.0
 arguments = cli._parsed(["run", *sys.argv[1:]])
 work = lambda page: cli._work(arguments, page)
-sys.exit(guarded(work, silence=1.0, look_every=0.2, backstop_silence=2.0, glance_every=0.2))
+sys.exit(guarded(work, silence=4.0, look_every=0.2, backstop_silence=8.0, glance_every=0.2))
 """
 """The command, with every patience of minutes and seconds shortened."""
 
@@ -223,7 +223,7 @@ def test_the_jobs_of_a_frozen_worker_die(start: Start, tmp_path: Path) -> None:
     os.kill(worker_of(guard), signal.SIGSTOP)
     family.wait_until_dead()
     assert guard.wait(SOON) == EXIT_WORKER_DIED
-    guard.wait_for_line("has been silent for 1s")
+    guard.wait_for_line("has been silent for 4s")
 
 
 def test_the_jobs_of_a_worker_whose_event_loop_is_blocked_die(start: Start, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_the_job_of_a_killed_worker_runs_again(start: Start, tmp_path: Path) -> 
     (tmp_path / "end").touch()
     again = start(command=impatient())
 
-    again.wait_for_line("succeeded", timeout=20)
+    again.wait_for_line("succeeded", timeout=SOON)
     first, *others = (tmp_path / "runs").read_text().split()
     assert (first, len(others)) == ("1", 1)
     again.signal(signal.SIGTERM)
