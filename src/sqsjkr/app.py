@@ -225,5 +225,5 @@ async def _flushing(logs: Logs) -> AsyncIterator[None]:
 async def _pulse(shared: SharedState) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         while True:
-            shared.beat(clock.now(), float("inf"))
+            shared.heartbeat(clock.now(), float("inf"))
             await asyncio.sleep(1.0)

@@ -129,7 +129,7 @@ class Worker:
     async def _tick(self) -> None:
         while True:
             now = clock.now()
-            self._shared.beat(now, self._kicker.end_overdue(now) + self._budget.guard_margin)
+            self._shared.heartbeat(now, self._kicker.end_overdue(now) + self._budget.guard_margin)
             if not self.stopping.requested:
                 received, waiting = self._backlog.overdue()
                 self._hand_back(received, "no slot was free for it", 0.0)

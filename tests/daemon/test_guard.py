@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,18 @@ from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED
 
-SOON = 5.0
-"""Seconds within which the jobs of a dead worker are dead."""
+LONG_POLL = 20.0
+"""Seconds that a receive may wait for a message."""
+SOON = 60.0
+"""Seconds after which a test gives up waiting; jobs sleep for longer than that."""
 
 IMPATIENT = """
 import sys
 from sqsjkr.cli.main import main
 from sqsjkr.leases.budget import STANDARD
-sys.exit(main(["run", *sys.argv[1:]], budget=STANDARD.scaled(0.1)))
+sys.exit(main(["run", *sys.argv[1:]], budget=STANDARD.scaled(0.3)))
 """
-"""The command, on a tenth of the lease budget."""
+"""The command, on a third of the lease budget."""
 
 BLOCKING = """
 import time
@@ -214,7 +215,7 @@ def test_the_jobs_of_a_frozen_worker_die(start: Start, tmp_path: Path) -> None:
     os.kill(worker_of(guard), signal.SIGSTOP)
     family.wait_until_dead()
     assert guard.wait(SOON) == EXIT_WORKER_DIED
-    guard.wait_for_line("has been silent for 1.5s")
+    guard.wait_for_line("has been silent for 4.5s")
 
 
 def test_the_jobs_of_a_worker_whose_event_loop_is_blocked_die(start: Start, tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_a_frozen_worker_is_noticed_within_half_a_lease(start: Start, tmp_path: 
     guard = start()
     job = pid_in(tmp_path, "job")
     os.kill(worker_of(guard), signal.SIGSTOP)
-    wait_until(lambda: not lives(job), timeout=17, description="the job was dead")
+    wait_until(lambda: not lives(job), timeout=30, description="the job was dead before its lock is taken over")
     assert guard.wait(SOON) == EXIT_WORKER_DIED
 
 
@@ -246,7 +247,7 @@ def test_the_job_of_a_killed_worker_runs_again(start: Start, tmp_path: Path) -> 
     (tmp_path / "end").touch()
     again = start(command=impatient())
 
-    again.wait_for_line("succeeded", timeout=20)
+    again.wait_for_line("succeeded", timeout=SOON)
     first, *others = (tmp_path / "runs").read_text().split()
     assert (first, len(others)) == ("1", 1)
     again.signal(signal.SIGTERM)
@@ -281,23 +282,21 @@ def test_the_exit_code_is_the_workers(start: Start, tmp_path: Path) -> None:
 def test_a_stop_signal_reaches_the_worker(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     guard = start()
     guard.wait_for_line("worker.started")
-    begun = time.monotonic()
     guard.signal(number)
-    assert guard.wait() == 0
-    assert time.monotonic() - begun < 0.5
+    assert guard.wait(0.9 * LONG_POLL) == 0
     guard.wait_for_line(f"{number.name} received")
     assert not (tmp_path / "stats.sock").exists()
 
 
 def test_a_second_signal_ends_the_grace_period(start: Start, tmp_path: Path) -> None:
     send(tmp_path, sleeper(tmp_path, "job"))
-    guard = start()
+    guard = start("--local", str(tmp_path / "store"), config="[kicker]\ngrace_period = 86400\n")
     job = pid_in(tmp_path, "job")
     guard.signal(signal.SIGTERM)
     guard.wait_for_line("worker.stopping")
     assert lives(job)
     guard.signal(signal.SIGTERM)
-    assert guard.wait(3) == 0
+    assert guard.wait(SOON) == 0
     assert not lives(job)
 
 
@@ -409,7 +408,7 @@ def test_a_stop_while_it_is_being_started_is_orderly(start: Start) -> None:
     guard = start()
     wait_until(lambda: daemons.descendants(guard.pid), description="the worker was forked")
     guard.signal(signal.SIGTERM)
-    assert guard.wait(2) == 0
+    assert guard.wait(SOON) == 0
     assert "guard.killed" not in guard.stderr
 
 
@@ -425,10 +424,8 @@ def test_a_stop_while_aws_does_not_answer_is_orderly(start: Start) -> None:
         config = '[account]\nid = "123456789012"\nregion = "us-east-1"\n[sqs]\nqueue_name = "jobs"\n'
         guard = start(config=config, env=clean_environment() | aws)
         connection, _ = deaf.accept()
-        begun = time.monotonic()
         guard.signal(signal.SIGTERM)
-        assert guard.wait(5) == 0
-        assert time.monotonic() - begun < 1
+        assert guard.wait(SOON) == 0
         connection.close()
 
 

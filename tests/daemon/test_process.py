@@ -105,17 +105,16 @@ async def test_a_job_that_does_not_listen_is_killed_after_a_while() -> None:
     job.shell.interrupt(Reason.STOP, kill_after=0.3)
     end = await running
     assert end.status == -signal.SIGKILL
-    assert 0.3 <= time.monotonic() - begun < 3
+    assert time.monotonic() - begun >= 0.3
 
 
 async def test_asking_again_can_only_hurry_it() -> None:
     job = Job('trap "" TERM; echo begun; while true; do sleep 1; done')
     running = job.start()
     await until(lambda: job.lines, description="it began")
-    for kill_after in (60.0, 0.0, 60.0):
+    for kill_after in (86_400.0, 0.0, 86_400.0):
         job.shell.interrupt(Reason.STOP, kill_after=kill_after)
-    async with asyncio.timeout(3):
-        await running
+    assert (await running).status == -signal.SIGKILL
 
 
 async def test_a_job_that_is_interrupted_before_its_start_is_not_started(tmp_path: Path) -> None:
@@ -173,7 +172,7 @@ async def test_one_sweep_serves_all_jobs_that_are_being_ended() -> None:
         job.shell.interrupt(Reason.STOP, kill_after=30)
     ends = await asyncio.gather(*running)
     assert {end.reason for end in ends} == {Reason.STOP}
-    assert sweeper_of(page).sweeps < len(jobs)
+    assert 0 < sweeper_of(page).sweeps < len(jobs)
 
 
 async def test_other_jobs_go_on_while_many_are_being_ended() -> None:
@@ -237,11 +236,9 @@ def test_a_process_whose_first_thread_has_ended_lives() -> None:
 
 async def test_a_job_that_ends_by_itself_leaves_its_background_alone(tmp_path: Path) -> None:
     job = Job(f"(echo $$; until [ -e {tmp_path}/end ]; do sleep 0.01; done; echo bye) & echo $! > {tmp_path}/pid")
-    begun = time.monotonic()
     end = await job.run()
     background = await pid_in(tmp_path / "pid")
     assert (end.status, end.leftovers) == (0, True)
-    assert time.monotonic() - begun < 2
     assert job.page.running() == {}
     assert lives(background)
 
@@ -336,13 +333,23 @@ async def test_a_host_without_descriptors_may_start_it_later(left: int) -> None:
     assert (await job.run()).status == 0
 
 
+async def test_a_job_is_ended_where_no_descriptor_is_left_to_look_with() -> None:
+    job = Job("echo begun; exec sleep 300")
+    running = job.start()
+    await until(lambda: job.lines, description="it began")
+    with _descriptors_left(0):
+        job.shell.interrupt(Reason.STOP, kill_after=30)
+        await until(lambda: job.shell._status is not None and job.shell._status.done(), description="it ended")
+    assert (await running).status == -signal.SIGTERM
+
+
 async def test_many_jobs_are_seen_to_end_where_the_system_has_no_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open")
-    slow = [Job("sleep 60") for _ in range(40)]
+    slow = [Job("sleep 300") for _ in range(40)]
     running = [job.start() for job in slow]
     await until(lambda: all(job.page.running() for job in slow), description="the slow jobs ran")
-    async with asyncio.timeout(5):
-        assert (await Job("exit 7").run()).status == 7
+    assert (await Job("exit 7").run()).status == 7
+    assert not any(task.done() for task in running)
     for job in slow:
         job.shell.interrupt(Reason.STOP, kill_after=1)
     assert {end.status for end in await asyncio.gather(*running)} == {-signal.SIGTERM}

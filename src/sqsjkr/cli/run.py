@@ -58,7 +58,7 @@ def _work(arguments: argparse.Namespace, page: SharedState) -> int:
     path, config = configured(arguments)
     log = logs.set_up(config.log_level, config.log_format)
     if config.log_format == "json":
-        page.speak_json()
+        page.log_as_json()
     try:
         if path:
             emit(Event.CONFIG_LOADED, path)

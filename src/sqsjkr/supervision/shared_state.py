@@ -40,8 +40,6 @@ class SharedState:
         """
         _HEARTBEAT.pack_into(self._memory, 0, now, deadline)
 
-    beat = heartbeat
-
     def last_heartbeat(self) -> tuple[float, float]:
         """The last heartbeat: (now, deadline); (0, 0) before the first."""
         now, deadline = _HEARTBEAT.unpack_from(self._memory, 0)
@@ -58,8 +56,6 @@ class SharedState:
     def log_as_json(self) -> None:
         """Have guard and backstop write JSON, as the worker does."""
         self._memory[_JSON_AT] = 1
-
-    speak_json = log_as_json
 
     def logs_as_json(self) -> bool:
         """Whether the log is written as JSON."""
