@@ -31,6 +31,8 @@ WORKER_ROW_KEPT = 86_400
 """Seconds after its last beat that a worker's row is kept."""
 
 _NO_TABLE = "ResourceNotFound"
+_NOT_ITS_KEY = "Validation"
+"""DynamoDB's code when a key does not fit the table, which says the rest in words."""
 EXPIRY_STEP = 3600
 """Seconds to which ``Expired`` is rounded up."""
 LONGEST_EVENT_ID = 1024
@@ -59,14 +61,19 @@ class DynamoDBTable(Table):
         return cls(connection(connections), connections.settings.lock_table)
 
     async def open(self) -> None:
-        """One read of one key: the table exists, and we may use it."""
+        """Read one key: the table exists, has our keys, and we may use it."""
         try:
             await self.read_beat("sqsjkr")
         except AWSRefused as refused:
-            if code_of(refused) != _NO_TABLE:
+            if (code := code_of(refused)) not in {_NO_TABLE, _NOT_ITS_KEY}:
                 raise
-            where = f"{self._aws.region} ({self._aws.endpoint('dynamodb')})"
-            text = f'table "{self._name}" does not exist in {where}: is [kicker] lock_table right? next: sqsjkr setup'
+            where = f"in {self._aws.region} ({self._aws.endpoint('dynamodb')})"
+            text = f'table "{self._name}" does not exist {where}: is [kicker] lock_table right? next: sqsjkr setup'
+            if code == _NOT_ITS_KEY:
+                text = (
+                    f'table "{self._name}" {where} does not have the keys Id and Type, both strings: is [kicker] '
+                    f"lock_table right? next: name a new table and run sqsjkr setup ({refused.message})"
+                )
             raise AWSRefused(text, code=refused.code, status=refused.status) from refused
 
     async def close(self) -> None:
