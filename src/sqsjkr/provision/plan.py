@@ -11,7 +11,7 @@ from typing import Any
 from sqsjkr import clock
 from sqsjkr.backends import tables
 from sqsjkr.backends.aws.client import AWS
-from sqsjkr.backends.dynamodb.table import table_exists
+from sqsjkr.backends.dynamodb.table import table_description
 from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.config import Config
 from sqsjkr.errors import BackendUnavailable, ConfigError
@@ -160,7 +160,7 @@ def _check_account(aws: AWS, queue: QueueClient, ours: str) -> None:
 
 
 async def _plan_table(aws: AWS, name: str, plan: Plan) -> None:
-    table = await table_exists(aws, name)
+    table = await table_description(aws, name)
 
     async def create_table() -> None:
         await aws.call("dynamodb", "CreateTable", _TABLE | {"TableName": name})
@@ -216,7 +216,7 @@ async def _until_active(aws: AWS, name: str) -> None:
     """Wait for the table and all its indexes."""
 
     async def active() -> Mapping[str, Any] | None:
-        table = await table_exists(aws, name)
+        table = await table_description(aws, name)
         if table is None or table.get("TableStatus") != "ACTIVE":
             return None
         indexes = table.get("GlobalSecondaryIndexes", [])
