@@ -28,9 +28,12 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="sqsjkr-benchmarks-") as name:
         folder = Path(name)
+        peer = peers.build_original(folder) if options.go else options.peer
         tls = peers.make_certificates(folder, options.peer_host) if options.peer or options.tls else None
         subjects = [Subject.ours(partial(peers.same_way, tls=tls)) if options.tls else Subject.ours()]
-        if options.peer:
+        if options.go:  # built to honour AWS_ENDPOINT_URL: no proxy and no TLS in its way
+            subjects.append(Subject.peer(peer, lambda _: {}))
+        elif options.peer:
             subjects.append(Subject.peer(options.peer, partial(peers.environment, tls=tls)))
         bench = Bench(folder=folder, tls=tls, quick=options.quick)
         _warm_up(bench, subjects)
@@ -58,7 +61,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample here")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write SVG plots here")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")
-    parser.add_argument("--peer", metavar="CMD", help="measure CMD -conf FILE side by side: same stand-in, same file")
+    beside = parser.add_mutually_exclusive_group()
+    beside.add_argument("--go", action="store_true", help="build the Go original and measure it side by side")
+    beside.add_argument("--peer", metavar="CMD", help="measure CMD -conf FILE side by side: same stand-in, same file")
     parser.add_argument(
         "--peer-host",
         action="append",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import resource
 import statistics
@@ -45,11 +46,33 @@ def burst(bench: Bench, subject: Subject) -> Sample:
 def locked(bench: Bench, subject: Subject) -> Sample:
     """The same, every job with a lock_id of its own, so that no lock is ever waited for."""
     sample = _burst(bench, subject, bench.jobs(1000), lock_id="lock-@N@")
-    return {"locked_dynamodb": sample["dynamodb"]}
+    return {"locked_dynamodb": sample["dynamodb"], "locked_throughput": sample["throughput"]}
 
 
-def _burst(bench: Bench, subject: Subject, jobs: int, **fields: object) -> Sample:
+def distant(bench: Bench, subject: Subject) -> Sample:
+    """The burst against a server that answers in 5 ms, as AWS does in its own region."""
+    sample = _burst(bench, subject, bench.jobs(2000), answers_in=5.0)
+    return {"distant_throughput": sample["throughput"], "distant_cpu": sample["cpu"]}
+
+
+def handover(bench: Bench, subject: Subject) -> Sample:
+    """200 jobs behind one lock: from one holder's only instruction to the next one's, its end and unlock included."""
+    stamps = bench.folder / f"stamps-{time.monotonic_ns()}"
+    jobs = bench.jobs(200)
     with Standin(bench.tls) as standin, Daemon(subject, standin, bench.folder, slots=SLOTS) as daemon:
+        _settle(standin)
+        standin.fill(f"date +%s%N >>{stamps}", jobs, lock_id="handed-over")
+        daemon.wait(jobs)
+    times = [int(line) for line in stamps.read_text().split()]
+    gaps = [(later - earlier) / 1e6 for earlier, later in itertools.pairwise(times)]
+    return {"handover_p50": statistics.median(gaps), "handover_p99": statistics.quantiles(gaps, n=100)[98]}
+
+
+def _burst(bench: Bench, subject: Subject, jobs: int, *, answers_in: float = 0.0, **fields: object) -> Sample:
+    with (
+        Standin(bench.tls, answers_in=answers_in) as standin,
+        Daemon(subject, standin, bench.folder, slots=SLOTS) as daemon,
+    ):
         _settle(standin)
         standin.reset()
         before = daemon.cpu()

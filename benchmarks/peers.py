@@ -7,11 +7,12 @@ shows a certificate for AWS's names that was made for this one run by the `opens
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.standing import Standin
+from benchmarks.standing import ROOT, Standin
 
 HOSTS = ("sqs.us-east-1.amazonaws.com", "queue.amazonaws.com", "dynamodb.us-east-1.amazonaws.com")
 
@@ -60,3 +61,18 @@ def same_way(standin: Standin, tls: Path | None) -> dict[str, str | None]:
 
 def _quietly(command: list[str]) -> None:
     subprocess.run(command, check=True, capture_output=True)
+
+
+def build_original(folder: Path) -> str:
+    """Build the Go original, with its one change to honour AWS_ENDPOINT_URL: the command that starts it.
+
+    Raises:
+        SystemExit: its source is not beside this checkout, or it does not build.
+    """
+    build = next((each for top in ROOT.parents if (each := top / "shared/peer/build").exists()), None)
+    if build is None:
+        raise SystemExit(f"--go: no shared/peer/build beside {ROOT}; give --peer CMD instead")
+    done = subprocess.run([str(build), str(folder)], check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"--go: {build} ended with exit code {done.returncode}")
+    return shlex.quote(str(folder / "sqsjkr-go"))

@@ -77,7 +77,7 @@ def _figure(figure: Figure, values: list[float], peer: Mapping[str, list[float]]
     cells = [figure.title, _bound(target, figure.unit), f"**{_shown(median)}** {figure.unit}".strip(), _range(values)]
     cells.append(_mark(median, target))
     if peer is not None:
-        cells += [_shown(statistics.median(theirs)), _range(theirs), _ratio(median, theirs)] if theirs else ["-"] * 3
+        cells += [_shown(statistics.median(theirs)), _range(theirs), _ratio(values, theirs)] if theirs else ["-"] * 3
     return _row(cells)
 
 
@@ -92,9 +92,13 @@ def _mark(median: float, target: tuple[str, float] | None) -> str:
     return "✓" if (median <= bound if sign == "≤" else median >= bound) else "✗"
 
 
-def _ratio(median: float, theirs: list[float]) -> str:
-    base = statistics.median(theirs)
-    return f"{median / base:.2f}" if base else "-"
+def _ratio(ours: list[float], theirs: list[float]) -> str:
+    """The median of the ratios of runs that took turns, and the lowest and highest of them."""
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=False) if other]
+    if not ratios:
+        return "-"
+    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    return f"{statistics.median(ratios):.2f}{spread}"
 
 
 def _range(values: list[float]) -> str:

@@ -17,11 +17,17 @@ QUEUE, TABLE = "jobs", "sqsjkr"
 
 
 class Standin:
-    """A new, empty stand-in with one queue and one table, for as long as its `with` block."""
+    """A new, empty stand-in with one queue and one table, for as long as its `with` block.
 
-    def __init__(self, tls: Path | None = None) -> None:
+    Args:
+        tls: certificate and key, for a peer with AWS's addresses built in.
+        answers_in: milliseconds for which every answer is held back.
+    """
+
+    def __init__(self, tls: Path | None = None, *, answers_in: float = 0.0) -> None:
         command = [sys.executable, "-m", "benchmarks.standin", "--port", "0", "--queue", QUEUE, "--table", TABLE]
         command += ["--tls", str(tls)] if tls else []
+        command += ["--latency", f"{answers_in:g}"] if answers_in else []
         # Its stdin is a pipe of ours, so it ends with us, however we end.
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._process.stdout is None:

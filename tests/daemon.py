@@ -215,12 +215,13 @@ class Daemon:
     def tree(self) -> list[Process]:
         """The living processes that came from it, itself excluded: children first, orphans by their mark after them.
 
-        Its backstop is left out: a process like it that is nobody's child here.
+        Its backstop is left out: it is no child of the daemon.
         """
         below = descendants(self.pid)
         inside = {self.pid, *(process.pid for process in below)}
         mine = processes().get(self.pid)
-        strays = [p for p in marked(self._mark) if p.pid not in inside and not (mine and p.command == mine.command)]
+        backstop = mine.command.replace("[guard]", "[backstop]") if mine else ""  # without titles the same as the guard
+        strays = [p for p in marked(self._mark) if p.pid not in inside and not (mine and p.command == backstop)]
         return [process for process in below + strays if process.state != "Z"]
 
     def stats(self, path: str = "/stats/metrics/v2") -> Any:

@@ -215,7 +215,7 @@ def _answers(name: str, server: subprocess.Popen[bytes], url: str, services: Seq
 
     problem = "ended"
     try:
-        wait_until(ready, timeout=30, description=f"{name} answered")
+        wait_until(ready, timeout=120, description=f"{name} answered")
     except AssertionError:
         problem = "does not answer"
     else:

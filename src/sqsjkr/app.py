@@ -1,4 +1,4 @@
-"""The wiring: the only module that knows which classes are used. Configuration stops here."""
+"""The wiring: configuration becomes objects, signals become verbs of the worker. Configuration stops here."""
 
 from __future__ import annotations
 
@@ -11,22 +11,34 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from sqsjkr import clock
 from sqsjkr.config import Config
 from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.execution.registry import Registry
+from sqsjkr.execution.runner import Runner
+from sqsjkr.execution.trigger import Trigger
 from sqsjkr.gate import Gate
+from sqsjkr.intake.backlog import Backlog
+from sqsjkr.intake.brake import Brake
+from sqsjkr.intake.slots import Slots
 from sqsjkr.intake.waiting_room import WaitingRoom
-from sqsjkr.kicker import Kicker, Rules
+from sqsjkr.journal import Journal
+from sqsjkr.kicker import Kicker
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
-from sqsjkr.message import Message
+from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.resources import Resources
+from sqsjkr.settler import Settler
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
-from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
 from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.job_log import JobLog
 from sqsjkr.telemetry.logs import Logs
 from sqsjkr.telemetry.outage import Outage
 from sqsjkr.telemetry.stats import Stats
 from sqsjkr.throttler import Throttler
-from sqsjkr.worker import Worker
+from sqsjkr.worker import Grace, Worker
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+FINISH = signal.SIGUSR1
 PARKED_PER_SLOT = 10
 EXIT_LEFT_UNDONE = 1
 """With ``until_empty``: jobs went back to the queue instead of running."""
@@ -40,123 +52,139 @@ async def run(
     page: SharedState | None = None,
     logs: Logs | None = None,
     until_empty: bool = False,
+    budget: LeaseBudget = STANDARD,
 ) -> int:
-    """Run a worker in this event loop until a signal tells it to stop. The exit code.
+    """Run a worker in this event loop until a signal asks it to stop; return the exit code.
 
     ``locker`` and ``throttler`` take the place of the configured ones. If this process is killed, its jobs live on,
     unless it has a guard: ``sqsjkr.run`` and the command give it one. Raises ``ConfigError``, ``BackendRefused`` (no
     such queue or table, no right to use it) and ``BindError``; waits for what does not answer yet.
     """
-    page = page or SharedState()
-    signals = _Signals()
-    pulse = asyncio.create_task(_pulse(page))  # the guard must not take a slow start for a hang
+    shared = page or SharedState()
+    stats = Stats(slots=config.max_concurrent_num)
+    signals = _Signals(shared)
+    pulse = asyncio.create_task(_pulse(shared))  # the guard must not take a slow start for a hang
     try:
         async with AsyncExitStack() as stack:
-            resources = Resources(config, stack, locker=locker, throttler=throttler)
+            resources = Resources(config, stack, locker=locker, throttler=throttler, budget=budget)
             await _open(resources)
             pulse.cancel()
-            worker = await _move_in(config, resources, stack, page, logs, until_empty=until_empty)
+            worker = build_worker(config, resources, stats, shared, log=logs, until_empty=until_empty, budget=budget)
+            if logs:
+                await stack.enter_async_context(_flushing(logs))
+            await _serve_stats(config, stats, worker, stack)
             signals.hand_over_to(worker)
-            await worker.run()
+            await worker.run(f"{config.max_concurrent_num} slots, queue {resources.queue.facts.name}")
     except asyncio.CancelledError:
         if signals.stopped_early:
             return 0
         raise
-    else:
-        if until_empty and (undone := worker.left_undone()):
-            emit(
-                Event.MESSAGE_RETURNED, f"{undone} deliveries went back to the queue: run again for them", level="error"
-            )
-            return EXIT_LEFT_UNDONE
-        return EXIT_WORKER_DIED if worker.guard_lost else 0
     finally:
         pulse.cancel()
         signals.close()
+    if until_empty and not worker.stopping.requested and (undone := _left_undone(stats)):
+        emit(Event.MESSAGE_RETURNED, f"{undone} deliveries went back to the queue: run again for them", level="error")
+        return EXIT_LEFT_UNDONE
+    return EXIT_WORKER_DIED if worker.stopping.guard_lost else 0
 
 
-async def _move_in(
+def build_worker(
     config: Config,
     resources: Resources,
-    stack: AsyncExitStack,
-    page: SharedState,
-    logs: Logs | None,
+    stats: Stats,
+    shared: SharedState,
     *,
-    until_empty: bool,
+    log: Logs | None = None,
+    until_empty: bool = False,
+    budget: LeaseBudget = STANDARD,
 ) -> Worker:
-    """Build what stands between queue and shell, from plain values."""
-    stats = Stats(slots=config.max_concurrent_num)
+    """Build what stands between queue and shell, from plain values, and in the order of a message's way."""
+    queue, locker, throttler = resources.queue, resources.locker, resources.throttler
+    changed = asyncio.Event()
+    slots = Slots(config.max_concurrent_num, stats, changed)
+    room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
+    brake = _brake(resources, log, budget)
+    journal = Journal(JobLog(), stats)
+    proof = Proof(locker, throttler, queue)
+    gate = Gate(locker, throttler, room, brake, proof, budget=budget)
+    registry = Registry(proof, budget=budget, kill_after=config.kill_after)
+    runner = Runner(registry, brake, journal, shared, output_tail=config.output_tail, output_rate=config.output_rate)
+    trigger = Trigger(config.life_time_trigger, runner, pause=budget.pause)
+    settler = Settler(queue, gate, room, proof, journal, changed, budget=budget)
+    delete_first = config.ack == "start"
+    kicker = Kicker(gate, runner, trigger, settler, registry, journal, budget=budget, delete_first=delete_first)
+    backlog = Backlog(queue, room, brake, slots, changed, budget=budget, until_empty=until_empty)
+    grace = Grace(period=config.grace_period, kill_after=config.kill_after)
+    return Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)
 
-    def unwell() -> str | None:
-        return logs.failure if logs else None
 
-    def wake(message: Message) -> None:
-        worker.wake(message)
-
-    room = WaitingRoom(wake, bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num))
-    rules = Rules(
-        delete_first=config.ack == "start",
-        trigger=config.life_time_trigger,
-        kill_after=config.kill_after,
-        output_tail=config.output_tail,
-        output_rate=config.output_rate,
+def _brake(resources: Resources, log: Logs | None, budget: LeaseBudget) -> Brake:
+    longest = budget.longest_outage_pause
+    host = Outage(
+        "starting jobs", Event.HOST_EXHAUSTED, Event.HOST_RECOVERED, over="works again", longest_pause=longest
     )
-    trouble = resources.trouble if resources.shares_trouble else None
-    kicker = Kicker(resources.queue, Gate(resources.locker, resources.throttler, room), stats, page, rules, trouble)
-    worker = Worker(
-        resources.queue,
-        kicker,
-        room,
+    if resources.shares_outage:
+        return Brake(resources.table_outage, host, log=log, table_is_probed=True)
+    own = Outage("locker or throttler", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED, longest_pause=longest)
+    return Brake(own, host, log=log, table_is_probed=False)
+
+
+async def _serve_stats(config: Config, stats: Stats, worker: Worker, stack: AsyncExitStack) -> None:
+    if not (config.stats_socket or config.stats_port):
+        return
+    # Imported where needed: a worker without stats needs no HTTP server in its memory.
+    from sqsjkr.web.server import StatsServer  # noqa: PLC0415
+
+    server = StatsServer(
         stats,
-        page,
-        slots=config.max_concurrent_num,
-        grace=config.grace_period,
-        kill_after=config.kill_after,
-        unwell=unwell,
-        until_empty=until_empty,
+        worker.unhealthy_reason,
+        host=config.stats_host,
+        port=config.stats_port,
+        socket_path=config.stats_socket or None,
     )
-    if logs:
-        await stack.enter_async_context(_flushing(logs))
-    if config.stats_socket or config.stats_port:
-        # Imported where needed: a worker without stats needs no HTTP server in its memory.
-        from sqsjkr.web.server import StatsServer  # noqa: PLC0415
+    await server.open()
+    stack.push_async_callback(server.close)
 
-        server = StatsServer(
-            stats,
-            worker.unwell,
-            host=config.stats_host,
-            port=config.stats_port,
-            socket_path=config.stats_socket or None,
-        )
-        await server.open()
-        stack.push_async_callback(server.close)
-    return worker
+
+def _left_undone(stats: Stats) -> int:
+    """Return how many deliveries went back to the queue for later, so that it was only empty for a moment."""
+    back = {outcome for outcome in Outcome if outcome.settlement is Settlement.RETRY} - {Outcome.RETURNED}
+    return sum(stats.outcomes[outcome.label] for outcome in back)
 
 
 class _Signals:
     """Stop signals end the start at once; later they are the worker's."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedState) -> None:
+        self._shared = shared
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.current_task()
         self.stopped_early = False
-        self._before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, GUARD_IS_DEAD)}
+        self._before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, FINISH, GUARD_IS_DEAD)}
         for number in self._before:
             self._loop.add_signal_handler(number, self._stop_early, number)
 
     def hand_over_to(self, worker: Worker) -> None:
-        """From now on a signal means an orderly stop."""
+        """Make signals mean an orderly stop from now on."""
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, worker.stop, f"{number.name} received")
-        self._loop.add_signal_handler(GUARD_IS_DEAD, worker.guard_is_lost)
+        self._loop.add_signal_handler(FINISH, worker.finish, f"{FINISH.name} received")
+        self._loop.add_signal_handler(GUARD_IS_DEAD, self._guard_may_be_dead, worker)
 
     def close(self) -> None:
-        """Signals do what they did before."""
+        """Make signals do what they did before."""
         for number, handler in self._before.items():
             self._loop.remove_signal_handler(number)
             if handler is not None:  # None: it was not Python's
                 signal.signal(number, handler)
 
+    def _guard_may_be_dead(self, worker: Worker) -> None:
+        if guard_is_dead(self._shared):  # else the signal is a stray one
+            worker.guard_is_lost()
+
     def _stop_early(self, number: signal.Signals) -> None:
+        if number == GUARD_IS_DEAD and not guard_is_dead(self._shared):  # a stray one
+            return
         emit(Event.WORKER_STOPPING, f"{number.name} received before the first job")
         emit(Event.WORKER_STOPPED, "stopped")
         self.stopped_early = True
@@ -165,22 +193,18 @@ class _Signals:
 
 
 async def _open(resources: Resources) -> None:
-    """Ask until there is an answer: a daemon that starts before its network does must not stay dead.
+    """Retry until everything answers: a daemon that starts before its network does must not stay dead.
 
-    Raises ``BackendRefused`` at once: asking again would not help.
+    Raises ``BackendRefused`` at once: a retry would not help.
     """
-    queue = Outage("what the worker needs", Event.QUEUE_UNREACHABLE, Event.QUEUE_RECOVERED)
     while True:
         try:
             await resources.open()
         except BackendRefused:
             raise
         except BackendUnavailable as why:
-            trouble = resources.trouble if resources.opening == "the lock table" else queue
-            await asyncio.sleep(trouble.failed(why))
+            await asyncio.sleep(resources.outage_of_opening().failed(why))
         else:
-            queue.over()
-            resources.trouble.over()
             return
 
 
@@ -198,8 +222,8 @@ async def _flushing(logs: Logs) -> AsyncIterator[None]:
         task.cancel()
 
 
-async def _pulse(page: SharedState) -> None:
+async def _pulse(shared: SharedState) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         while True:
-            page.beat(clock.now(), float("inf"))
+            shared.heartbeat(clock.now(), float("inf"))
             await asyncio.sleep(1.0)

@@ -1,12 +1,18 @@
-"""A job: what a message body asks for. Bodies are read as the Go original reads them (go-semantics section 5)."""
+"""A job: what a message body asks for. Bodies are read as the Go original reads them (go-semantics section 5).
+
+``Job`` is the one declaration of a job's fields: decoding, encoding, the options of ``sqsjkr send``, the JSON Schema
+and the reference table all follow it. A new field is declared there, and used where it has its effect.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NoReturn, TypeAlias
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeAlias
 
 from sqsjkr import durations
 from sqsjkr.errors import InvalidJob
@@ -15,15 +21,50 @@ _Pairs: TypeAlias = tuple[tuple[str, object], ...]
 """A JSON object as its pairs in order: a dict would hide the duplicates, which have a meaning. Arrays are lists."""
 
 LONGEST_LOCK_ID = 2048
-"""Bytes: the most that a key in DynamoDB may have (AWS: Constraints in Amazon DynamoDB)."""
+"""Bytes: the longest key that DynamoDB takes (AWS: Constraints in Amazon DynamoDB)."""
 
-_TEXTS = {"command": "", "event_id": "", "lock_id": ""}
-_FLAGS = {"abort_if_locked": False, "disable_life_time_trigger": False}
 _MOST_WRAPPINGS = 6  # the deepest that makes sense: text > SNS > text > EventBridge > text, and one to spare
 _SHOWN = 60
 _EXPECTED = 'expected a JSON object such as {"command": "true"}'
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+
+
+class Kind(Enum):
+    """What a field holds; the value is its type in the reference."""
+
+    TEXT = "string"
+    FLAG = "boolean"
+    DURATION = "duration"
+    ENVIRONMENT = "object of strings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What everything but the code that acts on a field has to know about it."""
+
+    kind: Kind
+    meaning: str
+    """The sentences of the schema and of the reference, as Markdown."""
+    absent: str
+    """What it means to leave the field out, as the reference says it."""
+    help: str
+    """The line in ``sqsjkr send --help``."""
+    metavar: str = ""
+    """The option's argument. A flag has none."""
+    name: str = ""
+    """The field's name in a body, if it is not that of the attribute."""
+    alias: str = ""
+    """A second name in a body, which the first one overrides."""
+    alias_meaning: str = ""
+    required: str = ""
+    """What was expected, if the field may not be empty."""
+    most_bytes: int = 0
+    """The longest text in UTF-8. 0: no limit."""
+
+
+def _is(kind: Kind, **facts: Any) -> dict[str, Declared]:
+    return {"declared": Declared(kind=kind, **facts)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,24 +73,110 @@ class Job:
 
     id: str
     """The message's id."""
-    command: str
+    command: str = field(
+        metadata=_is(
+            Kind.TEXT,
+            meaning="The command line, run with `sh -c`.",
+            absent="an error",
+            help="the shell command, as one word",
+            metavar="COMMAND",
+            required="the shell command to run",
+        )
+    )
     """What ``sh -c`` runs. Never empty, holds no NUL."""
-    event_id: str
-    """The producer's name for this event; the message's id when the producer gave none."""
-    env: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    env: Mapping[str, str] = field(
+        default_factory=dict,
+        repr=False,
+        hash=False,
+        metadata=_is(
+            Kind.ENVIRONMENT,
+            meaning="Environment variables for the command, on top of the daemon's own. "
+            "A value of `null` is an empty string.",
+            absent="`{}`",
+            help="set a variable for the job; may be repeated",
+            metavar="KEY=VALUE",
+            name="envs",
+            alias="env",
+            alias_meaning="The same as `envs`, which wins where both name a variable. The Go daemon ignores `env`: "
+            "write `envs` while one of its daemons reads the queue.",
+        ),
+    )
     """Variables on top of the daemon's own. Names hold no "=", nothing here holds a NUL."""
-    lock_id: str = ""
+    event_id: str = field(
+        metadata=_is(
+            Kind.TEXT,
+            meaning="The producer's name for this event. It appears in the log, in the lock's row and in "
+            "`SQSJKR_EVENT_ID`, and need not be unique. Empty: as if it were left out.",
+            absent="the id of the message",
+            help="your name for this event (default: the message id)",
+            metavar="ID",
+        )
+    )
+    """The producer's name for this event; the message's id when the producer gave none."""
+    lock_id: str = field(
+        default="",
+        metadata=_is(
+            Kind.TEXT,
+            meaning="Jobs with the same `lock_id` never run at the same time, on any number of hosts. "
+            f"At most {LONGEST_LOCK_ID} bytes.",
+            absent="no lock",
+            help="never run together with another job of this lock id",
+            metavar="ID",
+            most_bytes=LONGEST_LOCK_ID,
+        ),
+    )
     """Jobs with one lock_id never run together. Empty: no lock."""
-    life_time: float = 0.0
+    life_time: float = field(
+        default=0.0,
+        metadata=_is(
+            Kind.DURATION,
+            meaning="How long after it was sent the job may still start. `0`: for ever. Negative: it is over already.",
+            absent="`0`",
+            help="start the job within this time or not at all: 90, 1h30m",
+            metavar="TIME",
+        ),
+    )
     """Seconds after it was sent during which the job may start. 0: for ever; negative: over already."""
-    abort_if_locked: bool = False
+    abort_if_locked: bool = field(
+        default=False,
+        metadata=_is(
+            Kind.FLAG,
+            meaning="Give the job up when its lock is taken. Without it the job waits until the lock is free or its "
+            "`life_time` is over.",
+            absent="`false`",
+            help="if the lock is taken, give the job up instead of waiting",
+        ),
+    )
     """Give the job up, rather than wait, when its lock is taken."""
-    disable_life_time_trigger: bool = False
+    disable_life_time_trigger: bool = field(
+        default=False,
+        metadata=_is(
+            Kind.FLAG,
+            meaning="Do not run the daemon's `life_time_trigger` when this job is over its `life_time`.",
+            absent="`false`",
+            help="if the job comes too late, do not run the daemon's life_time_trigger",
+        ),
+    )
     """Do not run the daemon's ``life_time_trigger`` for this job."""
 
     def expired(self, age: float) -> bool:
         """Whether a job that was sent ``age`` seconds ago is too old to start."""
         return self.life_time < 0 or 0 < self.life_time < age
+
+
+DECLARED: Mapping[str, Declared] = MappingProxyType(
+    {item.name: item.metadata["declared"] for item in fields(Job) if item.metadata}
+)
+"""Every field of a body, by its attribute of ``Job``, in the order of the reference."""
+
+_ATTRIBUTES = {
+    name: attribute
+    for attribute, declared in DECLARED.items()
+    for name in (declared.name or attribute, declared.alias)
+    if name
+}
+NAMES = tuple(_ATTRIBUTES)
+"""Every name that a field may have in a body."""
 
 
 def decode(body: str, message_id: str) -> Job:
@@ -68,32 +195,38 @@ def decode(body: str, message_id: str) -> Job:
         raise
 
 
-def encode(
-    *,
-    command: str,
-    event_id: str = "",
-    env: Mapping[str, str] | None = None,
-    lock_id: str = "",
-    life_time: float = 0.0,
-    abort_if_locked: bool = False,
-    disable_life_time_trigger: bool = False,
-) -> str:
-    """The body that carries these fields, for this daemon and for the Go original. What is not set is left out.
+def encode(job: Job) -> str:
+    """Write the body that carries this job, for this daemon and for the Go original. What is not set is left out.
 
     Only characters that SQS accepts (API reference, SendMessage). Nothing is checked: ``decode`` does that.
     """
-    life_time = max(-durations.LONGEST, min(durations.LONGEST, life_time))
-    fields = {
-        "command": command,
-        "event_id": event_id,
-        "envs": dict(env or {}),
-        "lock_id": lock_id,
-        "life_time": int(life_time) if life_time.is_integer() else durations.format(life_time),
-        "abort_if_locked": abort_if_locked,
-        "disable_life_time_trigger": disable_life_time_trigger,
-    }
-    body = _whole_text(json.dumps({name: value for name, value in fields.items() if value}, ensure_ascii=False))
+    body = {}
+    for attribute, declared in DECLARED.items():
+        value = getattr(job, attribute)
+        if declared.kind is Kind.DURATION:
+            seconds = max(-durations.LONGEST, min(durations.LONGEST, value))
+            value = int(seconds) if seconds.is_integer() else durations.format(seconds)
+        elif declared.kind is Kind.ENVIRONMENT:
+            value = dict(value)
+        if value:
+            body[declared.name or attribute] = value
+    return for_sqs(_whole_text(json.dumps(body, ensure_ascii=False)))
+
+
+def for_sqs(body: str) -> str:
+    """Escape the two characters that JSON allows in a string and SQS does not (API reference, SendMessage)."""
     return body.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+
+
+def unknown_names(body: str) -> list[str]:
+    """List the names in a body that no field has. The daemon ignores them, as Go does; a typo looks like one.
+
+    Empty for a body that came in a wrapping (SNS, EventBridge, JSON text): it is another service's to write. Raises
+    InvalidJob if the body is not JSON.
+    """
+    wrappings: list[str] = []
+    pairs = _unwrap(body, wrappings)
+    return [] if wrappings else [name for name, _ in pairs if name.casefold() not in _ATTRIBUTES]
 
 
 def _constant(name: str) -> NoReturn:
@@ -156,33 +289,29 @@ def _inside(pairs: _Pairs, wrappings: list[str]) -> object:
 
 
 def _job(pairs: _Pairs, message_id: str) -> Job:
-    texts, flags, envs = _TEXTS.copy(), _FLAGS.copy(), dict[str, dict[str, str]](env={}, envs={})
-    life_time = 0.0
+    values: dict[str, Any] = {}
+    environments: dict[str, dict[str, str]] = {}
     for key, value in pairs:
         name = key.casefold()
-        if name in envs:  # Go adds a second map to the first, and null empties it
-            envs[name].clear() if value is None else envs[name].update(_environment(name, value))
-        elif value is None:
+        attribute = _ATTRIBUTES.get(name)
+        if attribute is None:
             continue
-        elif name in texts:
-            texts[name] = _text(name, value)
-        elif name in flags:
-            flags[name] = _flag(name, value)
-        elif name == "life_time":
-            life_time = _seconds(value)
-    if not texts["command"]:
-        raise InvalidJob("command: missing or empty, expected the shell command to run")
-    if len(texts["lock_id"].encode()) > LONGEST_LOCK_ID:
-        raise InvalidJob(f"lock_id = {_shown(texts['lock_id'])}: too long, expected at most {LONGEST_LOCK_ID} bytes")
-    return Job(
-        id=message_id,
-        command=texts["command"],
-        event_id=texts["event_id"] or message_id,
-        env=envs["env"] | envs["envs"],
-        lock_id=texts["lock_id"],
-        life_time=life_time,
-        **flags,
-    )
+        kind = DECLARED[attribute].kind
+        if kind is Kind.ENVIRONMENT:  # Go adds a second map to the first, and null empties it
+            variables = environments.setdefault(name, {})
+            variables.clear() if value is None else variables.update(_environment(name, value))
+        elif value is not None:
+            values[attribute] = _READERS[kind](name, value)
+    for attribute, declared in DECLARED.items():
+        text = values.get(attribute, "")
+        if declared.required and not text:
+            raise InvalidJob(f"{attribute}: missing or empty, expected {declared.required}")
+        if declared.most_bytes and len(text.encode()) > declared.most_bytes:
+            raise InvalidJob(f"{attribute} = {_shown(text)}: too long, expected at most {declared.most_bytes} bytes")
+        if declared.kind is Kind.ENVIRONMENT and environments:
+            values[attribute] = environments.get(declared.alias, {}) | environments.get(declared.name or attribute, {})
+    values["event_id"] = values.get("event_id") or message_id
+    return Job(id=message_id, **values)
 
 
 def _text(name: str, value: object) -> str:
@@ -216,8 +345,8 @@ def _environment(name: str, value: object) -> dict[str, str]:
     return variables
 
 
-def _seconds(value: object) -> float:
-    """A life_time in seconds: a number, a number as text, or a Go duration."""
+def _seconds(name: str, value: object) -> float:
+    """Seconds: a number, a number as text, or a Go duration."""
     reason = "not a duration"
     if isinstance(value, str | float):
         try:
@@ -227,7 +356,10 @@ def _seconds(value: object) -> float:
         except ValueError as e:
             reason = str(e)
     expected = 'expected a Go duration such as "90s" or "1h30m", or whole seconds'
-    raise InvalidJob(f"life_time = {_shown(value)}: {reason}, {expected}")
+    raise InvalidJob(f"{name} = {_shown(value)}: {reason}, {expected}")
+
+
+_READERS = {Kind.TEXT: _text, Kind.FLAG: _flag, Kind.DURATION: _seconds}
 
 
 def _whole_text(text: str) -> str:

@@ -1,10 +1,11 @@
-"""Every way a delivery can end, and what each does to its message. Stats, log levels and docs come from this list."""
+"""Every way a delivery can end, and what each does to its message. Stats, log levels and docs follow this list."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import cast
 
 
 class Settlement(Enum):
@@ -17,7 +18,7 @@ class Settlement(Enum):
     BURY = "bury"
     """It goes to the dead-letter queue with the reason; without one it stays, hidden for an hour at a time."""
     KEEP = "keep"
-    """It stays here, hidden from others, and is tried again: its job waits for a lock."""
+    """It stays here, hidden from other workers, and is tried again: its job waits for a lock."""
 
 
 class Counter(Enum):
@@ -28,7 +29,7 @@ class Counter(Enum):
     FAILED = "failed"
     """The command was never started and never will be."""
     ERRORED = "errored"
-    """The command started and exited non-zero or by a signal of somebody else's."""
+    """The command started and exited non-zero or by a signal that sqsjkr did not send."""
 
 
 class Outcome(Enum):
@@ -43,6 +44,7 @@ class Outcome(Enum):
     UNSTARTABLE = ("unstartable", Settlement.BURY, Counter.FAILED, logging.ERROR)
     LOCKED = ("locked", Settlement.KEEP, None, logging.INFO)
     BUSY = ("busy", Settlement.KEEP, None, logging.INFO)
+    RETURNED = ("returned", Settlement.RETRY, None, logging.DEBUG)
     CROWDED = ("crowded", Settlement.RETRY, None, logging.INFO)
     INTERRUPTED = ("interrupted", Settlement.RETRY, None, logging.WARNING)
     STARVED = ("starved", Settlement.RETRY, None, logging.ERROR)
@@ -56,19 +58,71 @@ class Outcome(Enum):
         self.level = level
 
 
+class Reason(Enum):
+    """Why sqsjkr ends a command that has not ended by itself, and the outcome that this gives its delivery."""
+
+    STOP = ("the worker is stopping", Outcome.INTERRUPTED)
+    LEASE = ("lease lost", Outcome.INTERRUPTED)
+    GUARD = ("the guard is dead", Outcome.INTERRUPTED)
+    TIMEOUT = ("its time limit is over", Outcome.ERRORED)
+
+    def __init__(self, text: str, outcome: Outcome) -> None:
+        self.text = text
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a command ended."""
+
+    status: int
+    """The exit code, or the negative number of the signal that ended it."""
+    reason: Reason | None = None
+    """Why sqsjkr ended it; None if it ended by itself."""
+    seconds: float = 0.0
+    """From its start to the end of all that was waited for."""
+    cpu: float = 0.0
+    """User and system seconds of the shell and the children it waited for."""
+    leftovers: bool = False
+    """A process in the background still holds the output open."""
+    tail: str = field(default="", repr=False)
+    """The last of what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """A command that could not be started."""
+
+    detail: str
+    again: bool
+    """The host was short of something, so another try may succeed."""
+
+
+_BY_OUTCOME = cast("Settlement", None)
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """One delivery's outcome, and what is worth saying of it."""
+    """One delivery's outcome, with details for the log and the dead-letter queue."""
 
     outcome: Outcome
     detail: str = ""
-    """A few words for the log and the dead-letter queue: "exit 3", "lock_id=report is held by ..."."""
+    """A few words: "exit status 3 in 0.20s", "lock_id=report is held by ..."."""
     delay: float = 0.0
-    """Seconds until the message may be seen again, if it goes back."""
+    """Seconds until the message may be delivered again, if it goes back."""
     tail: str = field(default="", repr=False)
-    """The last of what the command printed, if that is worth showing."""
+    """The last of what the command printed, where that helps."""
+    exit: Exit | None = None
+    """How the command ended; None if it did not run."""
+    settlement: Settlement = _BY_OUTCOME
+    """What becomes of the message: as the outcome's row says, unless something else is given."""
+
+    def __post_init__(self) -> None:
+        """Take the settlement from the outcome's row where none is given."""
+        if self.settlement is _BY_OUTCOME:
+            object.__setattr__(self, "settlement", self.outcome.settlement)
 
     @property
     def is_final(self) -> bool:
-        """Will the message never be run again?"""
-        return self.outcome.settlement in {Settlement.DELETE, Settlement.BURY}
+        """True if the message leaves the queue for good."""
+        return self.settlement in {Settlement.DELETE, Settlement.BURY}

@@ -1,7 +1,7 @@
-"""Port: where messages come from and where their fate is told.
+"""Port: where messages come from, and where they leave to.
 
-What ``receive`` hands out stays hidden from every other worker until ``settle`` tells its fate. A backend brings the
-requests; the rules of hiding, batching and burying stand here once.
+What ``receive`` hands out stays hidden from every other worker until it is deleted, released or buried. A backend
+brings the requests; the rules of visibility, batching, burial and FIFO order stand here once.
 """
 
 from __future__ import annotations
@@ -9,39 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from sqsjkr import clock
 from sqsjkr.batcher import Batcher
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending, Outcome, Settlement
 from sqsjkr.telemetry.events import Event, emit
 
-FIRST_HIDING = 10.0
-"""Seconds a delivery is hidden at first: what a cut or lost connection swallowed is back this soon."""
-EXTEND_AFTER = 4.0
-"""Seconds after which a message that is still held is hidden for longer; a short job never costs a request."""
-EXTEND_EVERY = 10.0
-"""Seconds between two extensions of one message."""
-HIDING = 30.0
-"""Seconds each extension hides a message for: after a crash it is back this soon."""
-LOOK_EVERY = 1.0
-"""Seconds between two looks at which messages are due."""
 NO_GRAVE = 3600.0
-"""Seconds that a message without a dead-letter queue is hidden for instead of being buried."""
+"""Seconds that a message is hidden for where it cannot be buried: there is no dead-letter queue, or it is refused."""
 MAX_BATCH = 10
 """Messages a request may name (AWS: Amazon SQS message quotas)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFacts:
-    """What the queue says of itself when it is opened."""
+    """What the queue reports of itself when it is opened."""
 
     name: str
     retention: float
-    """Seconds until the queue drops a message that nobody took (``MessageRetentionPeriod``)."""
+    """Seconds until the queue drops a message that no worker took (``MessageRetentionPeriod``)."""
     dead_letters: str | None = None
     """The dead-letter queue's name, None where there is no redrive policy."""
     fifo: bool = False
@@ -49,7 +40,7 @@ class QueueFacts:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a backend received: the message, and the handle that proves this delivery."""
+    """A received message, and the receipt handle of this delivery."""
 
     message: Message
     receipt: str
@@ -64,174 +55,12 @@ class Hiding:
     seconds: float
 
 
-class _Held:
-    """A message in our hands: the newest handle, when to hide it again, until when it is surely hidden."""
-
-    __slots__ = ("buried", "due", "extending", "hidden_until", "message", "receipt")
-
-    def __init__(self, delivery: Delivery) -> None:
-        self.message = delivery.message
-        self.extending: asyncio.Task[None] | None = None
-        self.buried = False
-        self.renew(delivery)
-
-    def renew(self, delivery: Delivery) -> None:
-        self.receipt = delivery.receipt
-        self.due = delivery.message.received_at + EXTEND_AFTER
-        self.hidden_until = delivery.message.received_at + FIRST_HIDING
+class Lapsed(BackendUnavailable):
+    """The queue does not hide this delivery any longer: its handle is void, or the 12-hour cap is reached."""
 
 
-class Queue(ABC):
-    """Messages in, verdicts out. Every verb may raise ``BackendUnavailable``; nothing is lost when one does."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, _Held] = {}
-        self._facts: QueueFacts | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._deleting = Batcher(self._delete, size=MAX_BATCH, linger=0.1)
-        self._hiding = Batcher(self._hide, size=MAX_BATCH, linger=0.01)
-
-    async def open(self) -> QueueFacts:
-        """Ask the queue for its facts and begin to keep hidden what is received.
-
-        Raises ``BackendRefused`` if there is no such queue or no right to use it.
-        """
-        self._facts = await self._open()
-        self._keeper = asyncio.create_task(self._keep_hidden())
-        return self._facts
-
-    async def close(self) -> None:
-        """Stop hiding; what is still held comes back to the queue by itself."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-        await self._close()
-
-    async def receive(self, limit: int, wait: float) -> list[Message]:
-        """Up to ``limit`` (1-10) messages, after at most ``wait`` seconds (0-20); none of them is held already.
-
-        A second delivery of a message that is held here only renews its handle: the newest one deletes it for sure
-        (AWS: Amazon SQS queue and message identifiers, "Receipt handle").
-        """
-        fresh = []
-        for delivery in await self._receive(limit, wait, FIRST_HIDING):
-            message = delivery.message
-            held = self._held.get(message.id)
-            if held is None:
-                self._held[message.id] = _Held(delivery)
-                fresh.append(message)
-            else:
-                held.renew(delivery)
-                emit(Event.MESSAGE_DUPLICATE, f"{message.id} was delivered again while it is held here")
-        return fresh
-
-    async def settle(self, message: Message, ending: Ending) -> None:
-        """Carry out the ending's settlement. A message that is settled already is left alone.
-
-        DELETE and BURY may be asked for again after ``BackendUnavailable``: the message stays hidden meanwhile.
-        """
-        held = self._held.get(message.id)
-        settlement = ending.outcome.settlement
-        if held is None:
-            return
-        if settlement is Settlement.DELETE:
-            await self._deleting((message.id, held.receipt))
-            self._held.pop(message.id, None)
-        elif settlement is Settlement.RETRY:
-            await self._give_back(held, ending.delay)
-        elif settlement is Settlement.BURY:
-            await self._lay_to_rest(held, ending)
-
-    async def give_back(self, messages: Iterable[Message], outcome: Outcome = Outcome.INTERRUPTED) -> None:
-        """Make messages that were not started visible at once. A failure is logged: they come back by themselves."""
-        ending = Ending(outcome)
-        given = [self.settle(message, ending) for message in messages]
-        for failure in await asyncio.gather(*given, return_exceptions=True):
-            if isinstance(failure, Exception):
-                emit(
-                    Event.MESSAGE_RETURNED,
-                    f"could not be made visible again, it will be by itself: {failure}",
-                    level="warn",
-                )
-
-    def hidden_until(self, message: Message) -> float:
-        """Until when, on ``clock.now``, nobody else is handed this message."""
-        held = self._held.get(message.id)
-        return held.hidden_until if held else 0.0
-
-    @property
-    def facts(self) -> QueueFacts:
-        """What ``open`` learnt."""
-        if self._facts is None:
-            raise BackendUnavailable("the queue is not open yet")
-        return self._facts
-
-    async def _give_back(self, held: _Held, delay: float) -> None:
-        self._held.pop(held.message.id, None)
-        if held.extending is not None:  # its answer must not overwrite the visibility that is set next
-            await asyncio.wait({held.extending})
-        with contextlib.suppress(Lapsed):  # delivered anew already, or deleted: it is out of our hands, as it should be
-            await self._hiding(Hiding(held.message.id, held.receipt, delay))
-
-    async def _lay_to_rest(self, held: _Held, ending: Ending) -> None:
-        message = held.message
-        if self.facts.dead_letters is None:
-            emit(
-                Event.NO_DEAD_LETTER_QUEUE,
-                f"{message.id} is no job and {self.facts.name} has no dead-letter queue: it stays, hidden for an hour "
-                f"({ending.detail}). Next: sqsjkr setup, or delete the message",
-                message_id=message.id,
-                level="error",
-            )
-            await self._give_back(held, NO_GRAVE)
-            return
-        if not held.buried:
-            await self._bury(message, ending)
-            held.buried = True
-            text = f"{message.id} went to the dead-letter queue {self.facts.dead_letters}: {ending.detail}"
-            emit(Event.JOB_BURIED, text, message_id=message.id)
-        await self._deleting((message.id, held.receipt))
-        self._held.pop(message.id, None)
-
-    async def _keep_hidden(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            now = clock.now()
-            due = [held for held in self._held.values() if held.due <= now and held.extending is None]
-            for start in range(0, len(due), MAX_BATCH):
-                batch = due[start : start + MAX_BATCH]
-                task = asyncio.create_task(self._extend(batch))
-                for held in batch:
-                    held.extending = task
-
-    async def _extend(self, batch: Sequence[_Held]) -> None:
-        """Hide a batch for longer. What fails for a moment is due again soon; what the queue refuses is let go.
-
-        The queue refuses at its 12-hour cap and when a newer delivery exists: the job goes on, its claim proves it.
-        """
-        sent = clock.now()
-        receipts = [held.receipt for held in batch]
-        results: Sequence[Exception | None]
-        try:
-            results = await self._hide([Hiding(held.message.id, held.receipt, HIDING) for held in batch])
-        except BackendUnavailable as failure:
-            results = [failure] * len(batch)
-        finally:
-            for held in batch:
-                held.extending = None
-        for held, receipt, result in zip(batch, receipts, results, strict=True):
-            if held.receipt != receipt:  # delivered anew meanwhile
-                continue
-            if result is None:
-                held.due, held.hidden_until = sent + EXTEND_EVERY, sent + HIDING
-            elif isinstance(result, Lapsed):
-                held.due = float("inf")
-                if self._held.get(held.message.id) is not held:  # settled meanwhile: no wonder
-                    continue
-                emit(Event.MESSAGE_LAPSED, f"{held.message.id} cannot be hidden any longer: {result}")
-            else:
-                held.due = clock.now() + 2.0
+class QueueRequests(ABC):
+    """The requests that a backend brings. Each may raise ``BackendUnavailable``."""
 
     @abstractmethod
     async def _open(self) -> QueueFacts: ...
@@ -251,9 +80,277 @@ class Queue(ABC):
         """Change visibility; ``Lapsed`` for an entry that can never be hidden by this handle again."""
 
     @abstractmethod
-    async def _bury(self, message: Message, ending: Ending) -> None:
-        """Send the body to the dead-letter queue with attributes that say why."""
+    async def _bury(self, message: Message, reason: str) -> None:
+        """Send the body to the dead-letter queue, with attributes that give the reason and the origin.
+
+        Raises ``BackendRefused`` if the dead-letter queue will never take it.
+        """
 
 
-class Lapsed(BackendUnavailable):
-    """The queue will not hide this delivery any longer: its handle is void, or the 12-hour cap is reached."""
+class _Held:
+    """A message in our hands: the newest receipt handle, when to extend it, until when it is surely hidden."""
+
+    __slots__ = ("buried", "due", "extending", "hidden_until", "leaving", "message", "receipt")
+
+    def __init__(self, delivery: Delivery, budget: LeaseBudget) -> None:
+        self.message = delivery.message
+        self.extending: asyncio.Task[None] | None = None
+        self.buried = False
+        self.leaving = False
+        """It is being released, and may be delivered again before the answer arrives."""
+        self.renew(delivery, budget)
+
+    def renew(self, delivery: Delivery, budget: LeaseBudget) -> None:
+        self.receipt = delivery.receipt
+        self.due = delivery.message.received_at + budget.extend_after
+        self.hidden_until = delivery.message.received_at + budget.first_hiding
+
+
+Hide = Callable[[Sequence[Hiding]], Awaitable[Sequence[Exception | None]]]
+"""Changes visibility timeouts; answers for each entry, in order, None or why that one failed."""
+
+
+class Visibility:
+    """Keeps held messages hidden: extends their visibility timeouts before they are over, all together."""
+
+    def __init__(self, hide: Hide, budget: LeaseBudget) -> None:
+        self._hide = hide
+        self._budget = budget
+        self.held: dict[str, _Held] = {}
+        """By message id."""
+
+    def add(self, delivery: Delivery) -> bool:
+        """Hold a delivery. False if its message is held already: then only the receipt handle is renewed."""
+        held = self.held.get(delivery.message.id)
+        if held is None or held.leaving:
+            self.held[delivery.message.id] = _Held(delivery, self._budget)
+            return True
+        held.renew(delivery, self._budget)
+        return False
+
+    def remove(self, held: _Held) -> None:
+        """Hold it no longer, unless the message has been delivered anew."""
+        if self.held.get(held.message.id) is held:
+            del self.held[held.message.id]
+
+    async def keep(self) -> None:
+        """Extend what is due, until cancelled."""
+        while True:
+            await asyncio.sleep(self._budget.hiding_look)
+            now = clock.now()
+            due = [held for held in self.held.values() if held.due <= now and held.extending is None]
+            for start in range(0, len(due), MAX_BATCH):
+                batch = due[start : start + MAX_BATCH]
+                task = asyncio.create_task(self._extend(batch))
+                for held in batch:
+                    held.extending = task
+
+    async def _extend(self, batch: Sequence[_Held]) -> None:
+        """Hide a batch for longer. What fails for a moment is due again soon; what the queue refuses is let go.
+
+        The queue refuses at its 12-hour cap and when a newer delivery exists: the job goes on, its claim proves it.
+        """
+        sent = clock.now()
+        receipts = [held.receipt for held in batch]
+        results: Sequence[Exception | None]
+        try:
+            results = await self._hide([Hiding(held.message.id, held.receipt, self._budget.hiding) for held in batch])
+        except BackendUnavailable as failure:
+            results = [failure] * len(batch)
+        finally:
+            for held in batch:
+                held.extending = None
+        for held, receipt, result in zip(batch, receipts, results, strict=True):
+            if held.receipt != receipt or held.leaving:  # delivered anew, or on its way back, meanwhile
+                continue
+            if result is None:
+                held.due, held.hidden_until = sent + self._budget.extend_every, sent + self._budget.hiding
+            elif isinstance(result, Lapsed):
+                held.due = float("inf")
+                if self.held.get(held.message.id) is not held:  # settled meanwhile
+                    continue
+                emit(Event.MESSAGE_LAPSED, f"{held.message.id} can't be hidden any longer: {result}")
+            else:
+                held.due = clock.now() + 2.0
+
+
+class Queue(QueueRequests):
+    """Messages in, settlements out. Every verb may raise ``BackendUnavailable``; nothing is lost when one does.
+
+    A FIFO queue keeps its order here, too: ``receive`` hands out the first message of each group, ``followers`` the
+    next one once that has left the queue.
+    """
+
+    def __init__(self, *, budget: LeaseBudget = STANDARD) -> None:
+        self._budget = budget
+        self._visibility = Visibility(self._hide, budget)
+        self._order = GroupOrder()
+        self._followers: deque[Message] = deque()
+        self._facts: QueueFacts | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._deleting = Batcher(self._delete, size=MAX_BATCH, linger=0.1)
+        self._hiding = Batcher(self._hide, size=MAX_BATCH, linger=0.01)
+
+    async def open(self) -> QueueFacts:
+        """Ask the queue for its facts, and keep hidden from now on what is received.
+
+        Raises ``BackendRefused`` if there is no such queue or no right to use it.
+        """
+        self._facts = await self._open()
+        self._keeper = asyncio.create_task(self._visibility.keep())
+        return self._facts
+
+    async def close(self) -> None:
+        """Stop extending visibility timeouts; what is still held becomes visible again by itself."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._close()
+
+    async def receive(self, limit: int, wait: float) -> list[Message]:
+        """Return up to ``limit`` (1-10) messages, after at most ``wait`` seconds (0-20); none of them is held already.
+
+        A second delivery of a message that is held here only renews its receipt handle: the newest one deletes it for
+        sure (AWS: Amazon SQS queue and message identifiers, "Receipt handle"). What follows a message of its FIFO group
+        is held back: see ``followers``.
+        """
+        fresh = []
+        for delivery in await self._receive(limit, wait, self._budget.first_hiding):
+            message = delivery.message
+            if not self._visibility.add(delivery):
+                emit(Event.MESSAGE_DUPLICATE, f"{message.id} was delivered again while it is held here")
+            elif self._order.may_go(message):
+                fresh.append(message)
+        return fresh
+
+    def followers(self) -> list[Message]:
+        """Return the messages whose predecessor in their FIFO group has left the queue since the last call."""
+        ready = list(self._followers)
+        self._followers.clear()
+        return ready
+
+    def behind(self, message: Message | None) -> list[Message]:
+        """Give up the FIFO order behind a message that goes back (None: behind every one).
+
+        Returns what must go back, too, or a later message would overtake it.
+        """
+        return self._order.clear() if message is None else self._order.returned(message)
+
+    def hidden_until(self, message: Message) -> float:
+        """Return until when, on ``clock.now``, no other worker can receive this message."""
+        held = self._visibility.held.get(message.id)
+        return held.hidden_until if held else 0.0
+
+    @property
+    def facts(self) -> QueueFacts:
+        """What ``open`` learnt."""
+        if self._facts is None:
+            raise BackendUnavailable("the queue is not open yet")
+        return self._facts
+
+    async def delete(self, message: Message) -> None:
+        """Remove the message from the queue. May be called again; what is settled already is left alone."""
+        held = self._visibility.held.get(message.id)
+        if held is not None:
+            await self._deleting((message.id, held.receipt))
+            self._visibility.remove(held)
+            if (follower := self._order.settled(message)) is not None:
+                self._followers.append(follower)
+
+    async def release(self, message: Message, delay: float = 0.0) -> None:
+        """Make the message visible again in ``delay`` seconds. May be called again until it is answered."""
+        held = self._visibility.held.get(message.id)
+        if held is None:
+            return
+        held.leaving = True
+        held.due = float("inf")
+        if held.extending is not None:  # its answer must not overwrite the visibility that is set next
+            await asyncio.wait({held.extending})
+        with contextlib.suppress(Lapsed):  # deleted, or delivered anew: it is out of our hands, as it should be
+            await self._hiding(Hiding(held.message.id, held.receipt, delay))
+        self._visibility.remove(held)
+
+    async def bury(self, message: Message, reason: str) -> None:
+        """Move the message to the dead-letter queue with the reason; where that is impossible, hide it for an hour.
+
+        May be called again until it is answered: the body is then on both queues at worst, never on none.
+        """
+        held = self._visibility.held.get(message.id)
+        if held is None:
+            return
+        if self.facts.dead_letters is None:
+            text = (
+                f"{message.id} can't run, and {self.facts.name} has no dead-letter queue: it stays there, hidden for "
+                f"an hour ({reason}). Next: sqsjkr setup, or delete the message"
+            )
+            emit(Event.NO_DEAD_LETTER_QUEUE, text, level="error", message_id=message.id)
+            await self.release(message, NO_GRAVE)
+            return
+        if not held.buried:
+            await self._bury(message, reason)
+            held.buried = True
+            text = f"{message.id} moved to the dead-letter queue {self.facts.dead_letters}: {reason}"
+            emit(Event.JOB_BURIED, text, message_id=message.id)
+        await self.delete(message)
+
+
+class _Group:
+    """A message under way, and what follows it."""
+
+    __slots__ = ("followers", "head")
+
+    def __init__(self, head: Message) -> None:
+        self.head = head
+        self.followers: deque[Message] = deque()
+
+
+class GroupOrder:
+    """Holds back what follows a message of the same group until that one has left the queue.
+
+    SQS hands out a group's next messages only in one batch or after a delete (AWS: FIFO queue delivery logic), so
+    what is held back here is at most a batch.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[str, _Group] = {}
+
+    def may_go(self, message: Message) -> bool:
+        """True if nothing of the message's group is under way; else it is held back until ``settled``."""
+        if message.group is None:
+            return True
+        group = self._groups.get(message.group)
+        if group is None:
+            self._groups[message.group] = _Group(message)
+            return True
+        group.followers.append(message)
+        return False
+
+    def settled(self, message: Message) -> Message | None:
+        """The message has left the queue: the next of its group, which may go now. Saying so twice changes nothing."""
+        group = self._under_way(message)
+        if group is None:
+            return None
+        if group.followers:
+            group.head = group.followers.popleft()
+            return group.head
+        del self._groups[message.group or ""]
+        return None
+
+    def returned(self, message: Message) -> list[Message]:
+        """The message goes back to the queue: all that was held back behind it, which must go back too."""
+        group = self._under_way(message)
+        if group is None:
+            return []
+        del self._groups[message.group or ""]
+        return list(group.followers)
+
+    def clear(self) -> list[Message]:
+        """Everything that is held back, out."""
+        held = [message for group in self._groups.values() for message in group.followers]
+        self._groups.clear()
+        return held
+
+    def _under_way(self, message: Message) -> _Group | None:
+        group = self._groups.get(message.group) if message.group is not None else None
+        return group if group is not None and group.head is message else None

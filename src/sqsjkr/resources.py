@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TypeVar
 
 from sqsjkr.backends import Connections, Name, Part, parse, queue_class, table_class
 from sqsjkr.config import Config, plugins
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.locker import TableLocker
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Table
@@ -35,21 +37,28 @@ class Resources:
         *,
         locker: Locker | None = None,
         throttler: Throttler | None = None,
+        budget: LeaseBudget = STANDARD,
     ) -> None:
         self._config = config
+        self._budget = budget
         self._stack = stack
         self._connections = Connections(config)
         self._tables: dict[Name, tuple[Table, Session]] = {}
-        self.table_outage = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        self.table_outage = Outage(
+            "the lock table",
+            Event.TABLE_UNREACHABLE,
+            Event.TABLE_RECOVERED,
+            longest_pause=budget.longest_outage_pause,
+        )
         """The outage that heartbeats, locks and claims report to."""
-        self.queue: Queue = queue_class(config).configured(self._connections)
+        self.queue: Queue = queue_class(config).configured(self._connections, budget)
         self.locker: Locker = (
-            self._made("locker", Locker, NoLocker, TableLocker)  # type: ignore[type-abstract]
+            self._made("locker", Locker, NoLocker, partial(TableLocker, budget=budget))  # type: ignore[type-abstract]
             if locker is None
             else locker
         )
         self.throttler: Throttler = (
-            self._made("throttler", Throttler, NoThrottler, TableThrottler)  # type: ignore[type-abstract]
+            self._made("throttler", Throttler, NoThrottler, partial(TableThrottler, budget=budget))  # type: ignore[type-abstract]
             if throttler is None
             else throttler
         )
@@ -70,7 +79,7 @@ class Resources:
             part, outage = self._unopened[0]
             await part.open()
             self._stack.push_async_callback(part.close)
-            outage.over()
+            outage.ended()
             self._unopened.pop(0)
             if part is self.queue:
                 self._keep_claims_for(self.queue.facts.retention)
@@ -79,19 +88,6 @@ class Resources:
     def outage_of_opening(self) -> Outage:
         """The outage to report to when ``open`` has raised ``BackendUnavailable``. ``open`` ends it."""
         return self._unopened[0][1]
-
-    # For the wiring as it is; to go with it.
-    @property
-    def trouble(self) -> Outage:  # noqa: D102
-        return self.table_outage
-
-    @property
-    def shares_trouble(self) -> bool:  # noqa: D102
-        return self.shares_outage
-
-    @property
-    def opening(self) -> str:  # noqa: D102
-        return "the lock table" if self._unopened and self.outage_of_opening() is self.table_outage else "the queue"
 
     def _in_order(self) -> list[tuple[Part, Outage]]:
         """Every part in the order of opening, with its outage."""
@@ -119,7 +115,7 @@ class Resources:
         """One table and one session for locker and throttler together, so that one heartbeat serves both."""
         if name not in self._tables:
             table: Table = table_class(name.table).configured(self._connections, name.place)
-            self._tables[name] = table, Session(table, trouble=self.table_outage)
+            self._tables[name] = table, Session(table, budget=self._budget, outage=self.table_outage)
         return self._tables[name]
 
     def _keep_claims_for(self, retention: float) -> None:

@@ -16,29 +16,28 @@ import servers
 from fleet import Fleet
 from servers import until
 from sqsjkr import clock
-from sqsjkr import queue as queues
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.backends.sqs.queue import SQSQueue
 from sqsjkr.errors import BackendRefused
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending, Outcome
-from sqsjkr.queue import HIDING, Hiding, Lapsed, Queue, QueueFacts
+from sqsjkr.queue import Hiding, Lapsed, Queue, QueueFacts
 
 ROOT = Path(__file__).resolve().parents[2]
-DONE = Ending(Outcome.SUCCEEDED)
 Send = Callable[..., Awaitable[None]]
-NewQueue = Callable[[], Awaitable[Queue]]
+NewQueue = Callable[..., Awaitable[Queue]]
+Make = Callable[[LeaseBudget], Queue]
 
 
 class OwnConnection(SQSQueue):
     """A queue that opens and closes its own connection, as every worker process does."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, budget: LeaseBudget = STANDARD) -> None:
         self.aws = AWS()
-        super().__init__(QueueClient(self.aws, url=url))
+        super().__init__(QueueClient(self.aws, url=url), budget=budget)
 
     async def open(self) -> QueueFacts:
         await self.aws.open()
@@ -67,9 +66,9 @@ class QueueContract:
             yield stack
 
     @pytest.fixture
-    def new_queue(self, opened: AsyncExitStack, make: Callable[[], Queue]) -> NewQueue:
-        async def new() -> Queue:
-            queue = make()
+    def new_queue(self, opened: AsyncExitStack, make: Make) -> NewQueue:
+        async def new(**durations: float) -> Queue:
+            queue = make(STANDARD.but(**durations))
             await queue.open()
             opened.push_async_callback(queue.close)
             return queue
@@ -108,15 +107,15 @@ class QueueContract:
         await send("x")
         [message] = await receive(here)
         assert await there.receive(10, 0.0) == []
-        assert here.hidden_until(message) == message.received_at + queues.FIRST_HIDING
+        assert here.hidden_until(message) == message.received_at + STANDARD.first_hiding
 
     async def test_a_deleted_message_is_gone(
         self, here: Queue, there: Queue, send: Send, depth: Callable[[], Awaitable[int]]
     ) -> None:
         await send("x")
         [message] = await receive(here)
-        await here.settle(message, DONE)
-        await here.settle(message, DONE)
+        await here.delete(message)
+        await here.delete(message)
         assert await depth() == 0
         assert await there.receive(10, 0.0) == []
         assert here.hidden_until(message) == 0.0
@@ -127,7 +126,7 @@ class QueueContract:
         for _ in range(12):
             await send("x")
         messages = await receive(here, 12)
-        await asyncio.gather(*(here.settle(message, DONE) for message in messages))
+        await asyncio.gather(*(here.delete(message) for message in messages))
         assert await depth() == 0
 
     async def test_a_message_that_goes_back_is_visible_at_once_and_counts_its_deliveries(
@@ -135,7 +134,7 @@ class QueueContract:
     ) -> None:
         await send("x")
         [message] = await receive(here)
-        await here.settle(message, Ending(Outcome.INTERRUPTED))
+        await here.release(message)
         [again] = await receive(there)
         assert again.id == message.id
         assert again.receive_count == 2
@@ -146,7 +145,7 @@ class QueueContract:
     ) -> None:
         await send("x")
         [message] = await receive(here)
-        await here.settle(message, Ending(Outcome.CROWDED, delay=30.0))
+        await here.release(message, 30.0)
         assert await there.receive(10, 0.0) == []
         assert await depth() == 1
 
@@ -154,41 +153,39 @@ class QueueContract:
         for _ in range(12):
             await send("x")
         messages = await receive(here, 12)
-        await here.give_back(messages)
+        await asyncio.gather(*map(here.release, messages))
         assert {one.id for one in await receive(there, 12)} == {one.id for one in messages}
 
     async def test_a_second_delivery_renews_the_handle_and_is_not_handed_out_again(
-        self, here: Queue, send: Send, depth: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch
+        self, new_queue: NewQueue, send: Send, depth: Callable[[], Awaitable[int]]
     ) -> None:
-        monkeypatch.setattr(queues, "FIRST_HIDING", 1.0)
+        here = await new_queue(first_hiding=1.0, extend_after=0.9, hiding_look=60.0)
         await send("x")
         [message] = await receive(here)
-        old = here._held[message.id].receipt
+        old = here._visibility.held[message.id].receipt
         deadline = clock.now() + 5.0
-        while here._held[message.id].receipt == old and clock.now() < deadline:
+        while here._visibility.held[message.id].receipt == old and clock.now() < deadline:
             assert await here.receive(1, 1.0) == []
-        assert here._held[message.id].receipt != old
-        await here.settle(message, DONE)
+        assert here._visibility.held[message.id].receipt != old
+        await here.delete(message)
         assert await depth() == 0
 
-    async def test_what_is_held_is_hidden_for_longer(
-        self, here: Queue, there: Queue, send: Send, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(queues, "FIRST_HIDING", 2.0)
-        monkeypatch.setattr(queues, "EXTEND_AFTER", 0.0)
+    async def test_what_is_held_is_hidden_for_longer(self, new_queue: NewQueue, there: Queue, send: Send) -> None:
+        here = await new_queue(first_hiding=2.0, extend_after=0.0)
         await send("x")
         [message] = await receive(here)
         await until(
-            lambda: here.hidden_until(message) > message.received_at + HIDING - 1.0, description="it was hidden again"
+            lambda: here.hidden_until(message) > message.received_at + STANDARD.hiding - 1.0,
+            description="it was hidden again",
         )
         left = max(0.0, message.received_at + 2.2 - clock.now())
         assert await there.receive(1, float(int(left) + 1)) == []
 
     async def test_a_message_that_is_not_held_any_more_is_not_hidden_again(
-        self, here: Queue, there: Queue, send: Send, monkeypatch: pytest.MonkeyPatch
+        self, new_queue: NewQueue, there: Queue, send: Send, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An extension that is under way must not overwrite the visibility of a message that was given back."""
-        monkeypatch.setattr(queues, "EXTEND_AFTER", 0.0)
+        here = await new_queue(extend_after=0.0)
         under_way, may_go_on, hide = asyncio.Event(), asyncio.Event(), here._hide
 
         async def hide_when_told(entries: Sequence[Hiding]) -> Sequence[Exception | None]:
@@ -198,10 +195,10 @@ class QueueContract:
 
         await send("x")
         [message] = await receive(here)
-        monkeypatch.setattr(here, "_hide", hide_when_told)
+        monkeypatch.setattr(here._visibility, "_hide", hide_when_told)
         await under_way.wait()
-        settling = asyncio.create_task(here.settle(message, Ending(Outcome.INTERRUPTED)))
-        await until(lambda: here.hidden_until(message) == 0.0, description="it is being given back")
+        settling = asyncio.create_task(here.release(message))
+        await until(lambda: here._visibility.held[message.id].leaving, description="it is being given back")
         may_go_on.set()
         await settling
         assert [one.id for one in await receive(there)] == [message.id]
@@ -209,11 +206,11 @@ class QueueContract:
     async def test_a_delivery_that_is_deleted_elsewhere_lapses(self, here: Queue, there: Queue, send: Send) -> None:
         await send("x")
         [message] = await receive(here)
-        receipt = here._held[message.id].receipt
+        receipt = here._visibility.held[message.id].receipt
         await there._delete([(message.id, receipt)])
         [failure] = await here._hide([Hiding(message.id, receipt, 30.0)])
         assert isinstance(failure, Lapsed)
-        await here.settle(message, DONE)  # its job goes on and ends: no error
+        await here.delete(message)  # its job goes on and ends: no error
 
     async def test_one_delivery_that_lapses_does_not_spoil_its_batch(
         self, here: Queue, there: Queue, send: Send
@@ -221,9 +218,10 @@ class QueueContract:
         await send("x")
         await send("x")
         gone, kept = await receive(here, 2)
-        await here.settle(gone, DONE)
+        await here.delete(gone)
         hidings = [
-            Hiding(one.id, here._held[kept.id].receipt if one is kept else "no handle", 0.0) for one in (gone, kept)
+            Hiding(one.id, here._visibility.held[kept.id].receipt if one is kept else "no handle", 0.0)
+            for one in (gone, kept)
         ]
         first, second = await here._hide(hidings)
         assert isinstance(first, Lapsed)
@@ -235,15 +233,15 @@ class QueueContract:
     ) -> None:
         await send("no job")
         [message] = await receive(here)
-        await here.settle(message, Ending(Outcome.INVALID, "the body is not JSON"))
+        await here.bury(message, "invalid: the body is not JSON")
         assert await dead_letters() == [("no job", "invalid: the body is not JSON")]
         assert await there.receive(10, 0.0) == []
 
 
 class TestOnSQLite(QueueContract):
     @pytest.fixture
-    def make(self, tmp_path: Path) -> Callable[[], Queue]:
-        return lambda: SQLiteQueue(Store(tmp_path))
+    def make(self, tmp_path: Path) -> Make:
+        return lambda budget: SQLiteQueue(Store(tmp_path), budget=budget)
 
     @pytest.fixture
     def send(self, here: SQLiteQueue) -> Send:
@@ -270,7 +268,7 @@ class TestOnSQLite(QueueContract):
     async def test_a_delivery_that_was_delivered_anew_lapses(self, here: Queue, there: Queue, send: Send) -> None:
         await send("x")
         [message] = await receive(here)
-        old = here._held[message.id].receipt
+        old = here._visibility.held[message.id].receipt
         await there._hide([Hiding(message.id, old, 0.0)])
         await receive(there)
         [failure] = await here._hide([Hiding(message.id, old, 30.0)])
@@ -317,8 +315,8 @@ class OnSQS(QueueContract):
         return make_fleet(sqs_url=sqs_url)
 
     @pytest.fixture
-    def make(self, jobs: Fleet) -> Callable[[], Queue]:
-        return lambda: OwnConnection(jobs.queue_url)
+    def make(self, jobs: Fleet) -> Make:
+        return lambda budget: OwnConnection(jobs.queue_url, budget)
 
     @pytest.fixture
     def send(self, jobs: Fleet) -> Send:
@@ -364,7 +362,7 @@ class OnSQS(QueueContract):
         try:
             assert queue.facts.dead_letters is None
             [message] = await receive(queue)
-            await queue.settle(message, Ending(Outcome.INVALID, "the body is not JSON"))
+            await queue.bury(message, "invalid: the body is not JSON")
             assert await queue.receive(10, 0.0) == []
             told = jobs.sqs(
                 "GetQueueAttributes", QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
@@ -388,9 +386,9 @@ class TestOnMinistack(OnSQS):
             assert queue.facts.fifo
             received: list[Message] = []
             while len(received) < 3:
-                received += await queue.receive(10, 1.0)
+                received += queue.followers() or await queue.receive(10, 1.0)
                 for message in received:
-                    await queue.settle(message, Ending(Outcome.INVALID, "no job"))
+                    await queue.bury(message, "invalid: no job")
             assert [one.body for one in received if one.group == "a"] == ["job 0", "job 2"]
             assert [one.body for one in received if one.group == "b"] == ["job 1"]
             assert sorted(one["Body"] for one in fifo.dead_letters()) == ["job 0", "job 1", "job 2"]

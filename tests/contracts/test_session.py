@@ -8,19 +8,23 @@ import pytest
 
 from servers import until
 from sqsjkr.errors import BackendUnavailable
-from sqsjkr.leases.session import BEAT_EVERY, FENCE, LEASE, Session
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.session import Session
+
+LEASE, TRUSTED, BEAT_EVERY = STANDARD.lease, STANDARD.trusted, STANDARD.heartbeat_every
+OFTEN = STANDARD.but(heartbeat_every=0.01)
 
 
 class Host:
     """A host's clock, and the beats it can reach; both in the hands of the test."""
 
-    def __init__(self, beats: dict[str, int] | None = None) -> None:
+    def __init__(self, beats: dict[str, int] | None = None, budget: LeaseBudget = STANDARD) -> None:
         self.time = 1000.0
         self.beats = {} if beats is None else beats
         self.cut_off = False
         self.on_its_way = 0.0
         """Seconds that pass on this host while a beat is answered."""
-        self.session = Session(self, now=lambda: self.time)
+        self.session = Session(self, now=lambda: self.time, budget=budget)
 
     async def beat(self, session_id: str) -> None:
         self.time += self.on_its_way
@@ -47,7 +51,7 @@ def observer(host: Host) -> Host:
 async def test_the_first_thing_held_costs_no_write(host: Host) -> None:
     await host.session.hold("lock:1")
     assert host.beats == {}
-    assert host.session.proven_until() == host.time + LEASE * FENCE
+    assert host.session.proven_until() == host.time + TRUSTED
 
 
 async def test_nothing_held_needs_no_proof(host: Host) -> None:
@@ -64,19 +68,19 @@ async def test_a_beat_proves_from_the_moment_it_was_sent(host: Host) -> None:
     sent = host.time
     await host.session.hold("lock:2")
     host.session.drop("lock:1")
-    assert host.session.proven_until() == sent + LEASE * FENCE
+    assert host.session.proven_until() == sent + TRUSTED
 
 
 async def test_a_lapsed_session_beats_before_it_takes_anything(host: Host) -> None:
     name = await host.session.hold("lock:1")
-    host.time += LEASE * FENCE
+    host.time += TRUSTED
     assert await host.session.hold("lock:2") == name
     assert host.beats == {name: 1}
 
 
 async def test_a_lapsed_session_that_cannot_beat_takes_nothing(host: Host) -> None:
     await host.session.hold("lock:1")
-    host.time += LEASE * FENCE
+    host.time += TRUSTED
     host.cut_off = True
     with pytest.raises(BackendUnavailable, match="cut off"):
         await host.session.hold("lock:2")
@@ -92,7 +96,7 @@ async def test_a_session_that_holds_nothing_takes_a_new_name(host: Host) -> None
     host.time += BEAT_EVERY
     second = await host.session.hold("lock:3")
     assert second != first
-    assert host.session.proven_until() == host.time + LEASE * FENCE
+    assert host.session.proven_until() == host.time + TRUSTED
 
 
 async def test_a_session_that_holds_something_keeps_its_name(host: Host) -> None:
@@ -104,7 +108,7 @@ async def test_a_session_that_holds_something_keeps_its_name(host: Host) -> None
 async def test_what_was_held_through_a_lapse_is_lost_whatever_is_beaten_later(host: Host) -> None:
     """Another worker may have taken the lock and given it back while this host was suspended."""
     await host.session.hold("lock:1")
-    host.time += LEASE * FENCE - 0.1
+    host.time += TRUSTED - 0.1
     assert not host.session.lost("lock")
     host.time += 0.1
     await host.session.hold("lock:2")
@@ -117,7 +121,7 @@ async def test_what_was_held_through_a_lapse_is_lost_whatever_is_beaten_later(ho
 async def test_an_answer_that_comes_when_the_lease_is_over_is_worth_nothing(host: Host) -> None:
     await host.session.hold("lock:1")
     host.session.check("lock:1")
-    host.time += LEASE * FENCE
+    host.time += TRUSTED
     with pytest.raises(BackendUnavailable, match="after the lease was over"):
         host.session.check("lock:1")
     await host.session.hold("lock:2")
@@ -126,10 +130,8 @@ async def test_an_answer_that_comes_when_the_lease_is_over_is_worth_nothing(host
     host.session.check("lock:2")
 
 
-async def test_a_session_beats_while_it_holds_something_and_only_then(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sqsjkr.leases.session.BEAT_EVERY", 0.01)
+async def test_a_session_beats_while_it_holds_something_and_only_then() -> None:
+    host = Host(budget=OFTEN)
     await host.session.open()
     name = await host.session.hold("lock:1")
     host.time += 1.0
@@ -143,8 +145,8 @@ async def test_a_session_beats_while_it_holds_something_and_only_then(
     await host.session.close()
 
 
-async def test_nothing_stops_the_beating_but_close(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sqsjkr.leases.session.BEAT_EVERY", 0.01)
+async def test_nothing_stops_the_beating_but_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(budget=OFTEN)
     failures: list[Exception] = [BackendUnavailable("away"), KeyError("a bug"), OSError("another")]
     beat = host.beat
 
@@ -164,29 +166,29 @@ async def test_nothing_stops_the_beating_but_close(host: Host, monkeypatch: pyte
 async def test_a_session_that_stands_still_for_a_lease_is_dead(host: Host, observer: Host) -> None:
     name = await host.session.hold("lock:1")
     await host.beat(name)
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
     observer.time += LEASE - 0.1
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
     observer.time += 0.1
-    assert await observer.session.is_dead(name)
+    assert await observer.session.sightings.is_dead(name)
 
 
 async def test_a_session_that_never_beat_is_dead_after_a_lease_too(host: Host, observer: Host) -> None:
     name = await host.session.hold("lock:1")
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
     observer.time += LEASE
-    assert await observer.session.is_dead(name)
+    assert await observer.session.sightings.is_dead(name)
 
 
 async def test_a_beat_begins_a_new_lease_for_its_observers(host: Host, observer: Host) -> None:
     name = await host.session.hold("lock:1")
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
     observer.time += LEASE - 1.0
     await host.beat(name)
     observer.time += 1.0
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
     observer.time += LEASE - 0.1
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
 
 
 async def test_an_observers_own_slowness_counts_for_the_observed(
@@ -200,41 +202,41 @@ async def test_an_observers_own_slowness_counts_for_the_observed(
         return observer.beats.get(session_id)
 
     monkeypatch.setattr(observer, "read_beat", takes_ten_seconds)
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
     observer.time += LEASE - 5.0
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
 
 
 async def test_a_session_is_never_dead_to_itself(host: Host) -> None:
     name = await host.session.hold("lock:1")
     for _ in range(3):
-        assert not await host.session.is_dead(name)
+        assert host.session.is_mine(name)
         host.time += 2 * LEASE
 
 
 async def test_an_observer_that_is_cut_off_says_nothing(host: Host, observer: Host) -> None:
     name = await host.session.hold("lock:1")
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
     observer.time += 2 * LEASE
     observer.cut_off = True
     with pytest.raises(BackendUnavailable, match="cut off"):
-        await observer.session.is_dead(name)
+        await observer.session.sightings.is_dead(name)
 
 
 async def test_a_thousand_sessions_are_remembered_and_the_oldest_is_forgotten(observer: Host) -> None:
     """A forgotten sighting costs one more lease; it never makes anyone dead too early."""
     for number in range(1001):
-        assert not await observer.session.is_dead(f"session {number}")
+        assert not await observer.session.sightings.is_dead(f"session {number}")
         observer.time += 0.001
     observer.time += LEASE
-    assert not await observer.session.is_dead("session 0")
-    assert await observer.session.is_dead("session 1000")
+    assert not await observer.session.sightings.is_dead("session 0")
+    assert await observer.session.sightings.is_dead("session 1000")
 
 
 @pytest.mark.parametrize("offset", [-600.0, 600.0])
 async def test_clocks_that_differ_by_minutes_change_nothing(offset: float, host: Host, observer: Host) -> None:
     observer.time += offset
     name = await host.session.hold("lock:1")
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)
     observer.time += LEASE - 0.1
-    assert not await observer.session.is_dead(name)
+    assert not await observer.session.sightings.is_dead(name)

@@ -18,10 +18,9 @@ from sqsjkr.backends.sqs.queue import SQSQueue
 from sqsjkr.backends.sqs.sender import SQSSender
 from sqsjkr.errors import BackendRefused
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending, Outcome
 from sqsjkr.sender import Rejected, Terms
 
-INVALID = Ending(Outcome.INVALID, "command: missing")
+INVALID = "invalid: command: missing"
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ async def test_a_body_that_leaves_no_room_for_reasons_is_buried_without_them(
     through_proxy.add(Fault.REFUSE, operation="SendMessage", text="sqsjkr.reason", code=code)
     fleet.send("a body of the greatest size")
     async with opened(fleet.queue_url) as queue:
-        await queue.settle(await receive_one(queue), INVALID)
+        await queue.bury(await receive_one(queue), INVALID)
     [buried] = fleet.dead_letters()
     assert buried["Body"] == "a body of the greatest size"
     assert "MessageAttributes" not in buried
@@ -126,7 +125,7 @@ async def test_the_dead_letter_queue_is_found_without_asking_for_its_url(through
     through_proxy.add(Fault.REFUSE, operation="GetQueueUrl")
     fleet.send("no job")
     async with opened(fleet.queue_url) as queue:
-        await queue.settle(await receive_one(queue), INVALID)
+        await queue.bury(await receive_one(queue), INVALID)
     assert [one["Body"] for one in fleet.dead_letters()] == ["no job"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import signal
@@ -13,9 +14,9 @@ from commands import SQSJKR, Said, sqsjkr
 from daemon import Daemon, processes
 from fleet import Fleet
 from sqsjkr.cli import exit_codes
+from sqsjkr.cli.main import VERBS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
-VERBS = ("run", "send", "check", "setup")
 
 
 def options(verb: str) -> set[str]:
@@ -87,6 +88,7 @@ def test_the_version_is_shown_as_the_original_shows_it(word: str) -> None:
     [
         (["rnu"], "unknown command 'rnu'; did you mean run?"),
         (["chekc"], "did you mean check?"),
+        (["exit_codes"], "unknown command 'exit_codes'; expected run"),  # a module, and no verb
         (["frobnicate"], "expected run, send, check, setup"),
         (["run", "--cnof", "x"], "unknown option --cnof; did you mean --conf?"),
         (["-confg", "x"], "did you mean --conf?"),
@@ -227,6 +229,14 @@ def test_every_option_stands_in_the_reference_and_no_other(verb: str) -> None:
         written -= {"--lock-table"}
 
     assert written == options(verb)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_a_module_of_its_own(verb: str) -> None:
+    module = importlib.import_module(f"sqsjkr.cli.{verb}")
+
+    assert "examples:" in module.EPILOG
+    assert f"\n  sqsjkr {verb} " in module.EPILOG
 
 
 def test_every_exit_code_stands_in_the_reference_and_no_other() -> None:

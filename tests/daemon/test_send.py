@@ -90,7 +90,7 @@ def test_a_delayed_job_is_not_visible_at_once(fleet: Fleet, conf: str, aws_env: 
         (["--delay", "901", "true"], "--delay"),
         (["--delay", "0.5", "true"], "whole seconds"),
         (["--group", "g", "true"], "--group"),
-        (["--json", "x.jsonl", "true"], "leave command out"),
+        (["--json", "x.jsonl", "true"], "leave COMMAND out"),
         (["--json", "no-such-file.jsonl"], "no-such-file.jsonl: cannot be read"),
         (["--json", "/"], "is a directory"),
         ([*(word for n in range(10) for word in ("--env", f"V{n}={'v' * 110_000}")), "true"], "at most 1048576"),

@@ -42,9 +42,5 @@ def environment(url: str, worker: str) -> dict[str, str]:
 
 def worker_of(daemon: daemons.Daemon) -> daemons.Process | None:
     """The worker below a daemon's guard, None if there is none (yet, or any more)."""
-    everyone = daemons.processes()
-    guard = everyone.get(daemon.pid)
-    if guard is None:
-        return None
-    words = guard.command
-    return next((each for each in everyone.values() if each.parent == guard.pid and each.command == words), None)
+    below = daemons.processes().values()
+    return next((each for each in below if each.parent == daemon.pid and each.command.endswith("[worker]")), None)

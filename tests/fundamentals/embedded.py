@@ -14,16 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from servers import until
+from sqsjkr.app import build_worker
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import FILE, Store
-from sqsjkr.backends.sqlite.table import SQLiteTable
-from sqsjkr.gate import Gate
-from sqsjkr.intake.waiting_room import WaitingRoom
-from sqsjkr.kicker import Kicker, Rules
-from sqsjkr.leases.locker import TableLocker
-from sqsjkr.leases.session import Session
-from sqsjkr.leases.throttler import TableThrottler
-from sqsjkr.message import Message
+from sqsjkr.config import Config
+from sqsjkr.resources import Resources
 from sqsjkr.supervision.shared_state import SharedState
 from sqsjkr.telemetry.events import LOGGER
 from sqsjkr.telemetry.stats import Stats
@@ -85,8 +80,15 @@ class Sqsjkr:
         ack: str = "finish",
     ) -> None:
         """Start a worker with these settings; it goes on until ``stop``."""
-        rules = Rules(trigger=trigger, kill_after=kill_after, delete_first=ack == "start")
-        self._running = asyncio.create_task(self._run(slots, grace, kill_after, rules))
+        config = Config(
+            local=str(self._directory),
+            max_concurrent_num=slots,
+            grace_period=grace,
+            kill_after=kill_after,
+            life_time_trigger=trigger,
+            ack=ack,
+        )
+        self._running = asyncio.create_task(self._run(config))
 
     async def stop(self, *, times: int = 1) -> None:
         """Tell the worker to stop, as a signal would; returns when it has."""
@@ -139,34 +141,13 @@ class Sqsjkr:
         finally:
             connection.close()
 
-    async def _run(self, slots: int, grace: float, kill_after: float, rules: Rules) -> None:
+    async def _run(self, config: Config) -> None:
         async with AsyncExitStack() as stack:
-            store = Store(self._directory)
-            queue, table = SQLiteQueue(store), SQLiteTable(store)
-            session = Session(table)
-            locker, throttler = TableLocker(table, session), TableThrottler(table, session)
-            for part in (queue, locker, throttler):
-                await part.open()
-                stack.push_async_callback(part.close)
-            self.stats, page = Stats(slots=slots), SharedState()
-            room = WaitingRoom(self._wake, bound=100)
-            kicker = Kicker(queue, Gate(locker, throttler, room), self.stats, page, rules)
-            self._worker = Worker(
-                queue,
-                kicker,
-                room,
-                self.stats,
-                page,
-                slots=slots,
-                grace=grace,
-                kill_after=kill_after,
-                unwell=lambda: None,
-            )
-            await self._worker.run()
-
-    def _wake(self, message: Message) -> None:
-        if self._worker is not None:
-            self._worker.wake(message)
+            resources = Resources(config, stack)
+            await resources.open()
+            self.stats = Stats(slots=config.max_concurrent_num)
+            self._worker = build_worker(config, resources, self.stats, SharedState())
+            await self._worker.run("a worker of a test")
 
 
 class _Handler(logging.Handler):

@@ -35,7 +35,7 @@ async def test_17_a_job_that_waits_for_its_lock_occupies_no_slot(sqsjkr: Sqsjkr,
     await until((tmp_path / "passed").exists, description="the free job ran")
 
     assert (tmp_path / "holder").exists()
-    assert sqsjkr.stats.ended["locked"] == 5
+    assert sqsjkr.stats.outcomes["locked"] == 5
     (tmp_path / "end").touch()
     await until(lambda: sqsjkr.is_empty, description="the waiters ran")
     await sqsjkr.stop()

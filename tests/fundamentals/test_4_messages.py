@@ -51,7 +51,7 @@ async def test_23_a_stop_lets_running_jobs_end(sqsjkr: Sqsjkr, tmp_path: Path) -
     sqsjkr.start(grace=60)
     await until((tmp_path / "begun").exists, description="the first ran")
     await sqsjkr.send(command=f"touch {tmp_path}/second", lock_id="report")
-    await until(lambda: sqsjkr.stats.ended["locked"], description="the second waited for its lock")
+    await until(lambda: sqsjkr.stats.outcomes["locked"], description="the second waited for its lock")
     assert sqsjkr.visible == 0
 
     stopping = asyncio.create_task(sqsjkr.stop())

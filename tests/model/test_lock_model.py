@@ -15,8 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from memory_table import MemoryTable
 from model.network import Weather
-from model.world import POLL, Breach, Job, Worker, World
-from sqsjkr.leases.session import BEAT_EVERY, LEASE, Session
+from model.world import Breach, Job, Worker, World
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.session import Beats, Session, Sightings
+
+BEAT_EVERY, LEASE, POLL = STANDARD.heartbeat_every, STANDARD.lease, STANDARD.waiter_retry
 
 MODEL = settings(
     max_examples=200,
@@ -153,10 +156,16 @@ class DeletesTheRow(MemoryTable):
             del self.rows.locks[lock_id]
 
 
-class TrustsItsFirstSighting(Session):
+class FirstSightings(Sightings):
     async def is_dead(self, session_id: str) -> bool:
-        first, _ = self._seen.setdefault(session_id, (int(self.now()), 0.0))
-        return not self.is_mine(session_id) and self.now() - (first or 0) >= LEASE
+        first, _ = self._seen.setdefault(session_id, (int(self._now()), 0.0))
+        return self._now() - (first or 0) >= LEASE
+
+
+class TrustsItsFirstSighting(Session):
+    def __init__(self, beats: Beats, *, budget: LeaseBudget, now: Callable[[], float]) -> None:
+        super().__init__(beats, budget=budget, now=now)
+        self.sightings = FirstSightings(beats, budget.lease, now)
 
 
 @pytest.mark.parametrize(

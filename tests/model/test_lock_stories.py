@@ -13,9 +13,19 @@ import pytest
 from memory_table import MemoryTable
 from model.network import Weather
 from model.test_lock_model import until_locked
-from model.world import KILL, TICK, Breach, Job, World
-from sqsjkr.leases.session import BEAT_EVERY, Session
+from model.world import TICK, Breach, Job, World
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Row
+
+BEAT_EVERY = STANDARD.heartbeat_every
+
+
+class Unchecked(LeaseBudget):
+    """A budget under which two jobs can overlap."""
+
+    def check(self) -> None:
+        """Accept it all the same."""
 
 
 class UnlocksForAnyone(MemoryTable):
@@ -112,7 +122,7 @@ def suspended(world: World) -> None:
     b.end(running(world)[-1])
     world.advance(1.0)
     world.thaw(a)
-    world.advance(3.0 + TICK + KILL)
+    world.advance(3.0 + TICK + STANDARD.kill_patience)
     assert job.outcome == "interrupted", "what was lost stays lost"
 
 
@@ -171,11 +181,13 @@ def test_writes_without_a_condition_overlap(world: World, table: MemoryTable) ->
         cut_off(world)
 
 
-@pytest.mark.parametrize("ratio", [1.0, 1.5])
-def test_a_job_that_is_fenced_only_when_the_lease_is_over_overlaps(
-    world: World, monkeypatch: pytest.MonkeyPatch, ratio: float
-) -> None:
-    monkeypatch.setattr("sqsjkr.leases.session.FENCE", ratio)
+@pytest.mark.parametrize(
+    "broken", [{"trusted": 30.0}, {"trusted": 45.0}, {"kill_patience": 12.0, "guard_margin": 12.0}]
+)
+def test_a_job_that_is_ended_only_when_the_lease_is_over_overlaps(world: World, broken: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="lease budget: trusted"):
+        STANDARD.but(**broken)
+    world.budget = Unchecked(**broken)
     with pytest.raises(Breach, match="two at once"):
         cut_off(world)
 
@@ -207,17 +219,13 @@ def test_a_lapse_that_a_later_beat_heals_overlaps(world: World, monkeypatch: pyt
         suspended(world)
 
 
-def test_a_request_that_arrives_late_blocks_its_lock_without_echoes(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sqsjkr.leases.leased.ECHOES", ())
+def test_a_request_that_arrives_late_blocks_its_lock_without_echoes(world: World) -> None:
+    world.budget = STANDARD.but(first_echo=1e6)
     with pytest.raises(Breach, match="left behind"):
         arrived_late(world)
 
 
-def test_a_first_try_that_arrives_late_blocks_its_lock_without_echoes(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sqsjkr.leases.leased.SLOW", float("inf"))
+def test_a_first_try_that_arrives_late_blocks_its_lock_without_echoes(world: World) -> None:
+    world.budget = STANDARD.but(slow=float("inf"))
     with pytest.raises(Breach, match="left behind"):
         tried_twice(world)

@@ -1,7 +1,7 @@
 """A world in which the real lock code runs: hosts, a table, a network between them, and jobs that can overlap.
 
-Session, TableLocker and TableThrottler are the product's own. The model is of what surrounds them: the table
-(memory_table.py, held to the tables' contract), the network, and the part of kicker and guard that ends jobs.
+Session, TableLocker, TableThrottler, Proof, and the Registry that ends jobs are the product's own. The model is of what
+surrounds them: the table (memory_table.py, held to the tables' contract), the network, and the guard.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import Any
 from memory_table import MemoryTable
 from model.hosts import Host
 from model.network import PLANS, SIGNATURE, Request, Verb, Weather, Wire
+from sqsjkr.attempt import Attempt
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.execution.registry import Registry
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.locker import TableLocker
+from sqsjkr.leases.proof import Proof
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Table
 from sqsjkr.leases.throttler import TableThrottler
+from sqsjkr.message import Message
+from sqsjkr.outcome import Reason
 from sqsjkr.throttler import Claim
 
 TICK = 1.0
 """Seconds between two looks of the kicker at its leases: four times what it takes in truth."""
-KILL = 4.0
-"""Seconds a job may live on after it was told to end (kicker.FENCE_PATIENCE)."""
-GUARD_MARGIN = 6.0
-"""Seconds after the fence at which the guard ends what the worker has not (worker.FENCE_MARGIN)."""
-SILENCE = 15.0
-"""Seconds after which the guard takes a worker for hung (guard.SILENCE)."""
 CLEANING = 5.0
 """Seconds a dead worker's jobs may live on until the guard has killed them (promise 4)."""
-POLL = 5.0
-"""Seconds between two attempts of one waiter (waiting.RETRY)."""
+KILL_AFTER = 60.0
+"""Seconds between TERM and KILL that the operator allows; a lost lease allows fewer."""
 
 
 class Breach(AssertionError):
@@ -52,6 +52,22 @@ class Job:
     alive: bool = False
     fence: int = 0
     outcome: str = ""
+    interrupted: Reason | None = None
+
+    @property
+    def attempt(self) -> Attempt:
+        """What the registry knows of it."""
+        message = Message(id=self.message_id, body="", sent_at=0.0, age=0.0, received_at=0.0)
+        attempt = Attempt(message, self.owner)
+        attempt.locked = bool(self.lock_id)
+        return attempt
+
+    def interrupt(self, reason: Reason, *, kill_after: float) -> None:
+        """A job that ignores TERM: it is gone when it is killed."""
+        if self.interrupted is None:
+            self.interrupted = reason
+            self.outcome = "interrupted"
+            self.worker.host.call_later(kill_after, self.worker.end, self, reason.text)
 
 
 class Worker:
@@ -74,9 +90,12 @@ class Worker:
         """Until when, on the host's clock, the kicker does not come to look at its leases."""
         self._attempts = itertools.count(1)
         table = Wire(world.table, lambda act, patience: world.send(self, act, patience))
-        self.session = world.make_session(table, now=self.host.time)
-        self.locker = TableLocker(table, self.session)
-        self.throttler = TableThrottler(table, self.session)
+        self.budget = world.budget
+        self.session = world.make_session(table, now=self.host.time, budget=self.budget)
+        self.locker = TableLocker(table, self.session, budget=self.budget)
+        self.throttler = TableThrottler(table, self.session, budget=self.budget)
+        self.proof = Proof(self.locker, self.throttler, self)
+        self.registry = Registry(self.proof, budget=self.budget, kill_after=KILL_AFTER)
         self.pulse, self.fence = self.host.clock, float("inf")
         self.host.start(self._live())
         self.host.run()
@@ -108,7 +127,7 @@ class Worker:
         clock = self.host.clock
         if self.dead or self.suspended or self.is_unguarded:
             return
-        if clock > self.fence + GUARD_MARGIN or clock - self.pulse > SILENCE:
+        if clock > self.fence + self.budget.guard_margin or clock - self.pulse > self.budget.guard_silence:
             self.dead = True
             self._clean()
 
@@ -120,21 +139,12 @@ class Worker:
         await self.locker.open()
         await self.throttler.open()
         while True:
-            fence = float("inf")
-            for job in [job for job in self.jobs if job.alive]:
-                proven = self._proven(job)
-                fence = min(fence, proven)
-                if self.host.clock >= proven and job.outcome != "interrupted":
-                    job.outcome = "interrupted"
-                    self.host.call_later(KILL, self.end, job, "lease lost")
-            # -inf: lost for good, and being killed already; the guard has no date for that.
-            self.pulse, self.fence = self.host.clock, fence if fence > float("-inf") else float("inf")
+            self.pulse, self.fence = self.host.clock, self.registry.end_overdue(self.host.clock)
             await asyncio.sleep(max(TICK, self.hangs_until - self.host.clock))
 
-    def _proven(self, job: Job) -> float:
-        if job.lock_id:
-            return self.locker.proven_until()
-        return float("inf") if self.hides else self.throttler.proven_until()
+    def hidden_until(self, message: Message) -> float:
+        """The queue's part of the proof."""
+        return float("inf") if self.hides else float("-inf")
 
     def _attempt(self, lock_id: str | None, message_id: str) -> Job:
         owner = self.world.make_owner(self, next(self._attempts))
@@ -146,7 +156,7 @@ class Worker:
             await self._kick(job)
             if job.outcome in {"ran", "done"} or self.world.is_ending:
                 break
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(self.budget.waiter_retry)
         self.waiting -= 1
 
     async def _kick(self, job: Job) -> None:
@@ -154,7 +164,10 @@ class Worker:
         try:
             if await self._admit(job):
                 self.world.begin(job)
+                attempt = job.attempt
+                self.registry.enter(attempt, job)
                 over = await job.ended == "by itself"
+                self.registry.leave(attempt)
                 job.outcome = "ran" if over else "interrupted"
         except BackendUnavailable:
             job.outcome = "unanswered"
@@ -179,7 +192,7 @@ class Worker:
         if claim is not Claim.FRESH:
             job.outcome = claim.value
             return False
-        if self.world.gates_check and self.host.clock >= self._proven(job):
+        if self.world.gates_check and self.host.clock >= self.proof.until(job.attempt):
             raise BackendUnavailable("the lease was over before the job could begin")
         return True
 
@@ -198,6 +211,7 @@ class World:
 
     table: Table = field(default_factory=MemoryTable)
     make_session: type[Session] = Session
+    budget: LeaseBudget = STANDARD
     make_owner: Callable[[Worker, int], str] = field(default=lambda worker, number: f"{worker.name}{number}")
     time: float = 0.0
     workers: list[Worker] = field(default_factory=list)

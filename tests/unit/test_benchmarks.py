@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_beside_a_peer_the_target_is_a_multiple_of_the_peer_s_median() -> None:
     assert "| ≥ 1,040 jobs/s | **1,000** jobs/s | one run | ✗ | 800 | one run | 1.25 |" in report.table(
         samples, {}, runs=1, quick=False
     )
+
+
+def test_a_ratio_is_the_median_of_the_runs_ratios_and_has_its_spread() -> None:
+    samples = {"ours": {"throughput": [100.0, 300.0, 400.0]}, "peer": {"throughput": [100.0, 200.0, 100.0]}}
+    assert report.table(samples, {}, runs=3, quick=False).splitlines()[2].endswith("| 1.50 (1.00 to 4.00) |")
+
+
+def test_a_standin_can_answer_as_late_as_aws() -> None:
+    with Standin(answers_in=50.0) as standin:
+        begun = time.monotonic()
+        standin.send("true")
+        assert time.monotonic() - begun >= 0.05
 
 
 def test_flatness_is_how_far_the_slowest_median_stays_behind_the_fastest() -> None:

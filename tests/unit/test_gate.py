@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import itertools
 
 import pytest
 
 from sqsjkr import clock
-from sqsjkr.gate import Gate, Permit
+from sqsjkr.attempt import Attempt
+from sqsjkr.gate import Gate
+from sqsjkr.intake.brake import Brake
 from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.job import Job
+from sqsjkr.leases.budget import STANDARD
+from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending, Outcome
+from sqsjkr.outcome import Ending, Outcome, Reason
+from sqsjkr.telemetry.events import Event
+from sqsjkr.telemetry.outage import Outage
 from sqsjkr.throttler import Claim, NoThrottler, Throttler
+
+NUMBERS = itertools.count()
 
 
 class Notebook(Throttler):
@@ -52,6 +60,13 @@ class Broken(Locker):
         pass
 
 
+class Taken(NoLocker):
+    """A locker whose every lock another host holds."""
+
+    async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:
+        return None
+
+
 class Lapsed(NoThrottler):
     """A throttler whose lease is over."""
 
@@ -61,91 +76,130 @@ class Lapsed(NoThrottler):
 
 @pytest.fixture
 def room() -> WaitingRoom:
-    return WaitingRoom(lambda message: pytest.fail(f"{message.id} was woken"), bound=10)
+    return WaitingRoom(bound=10)
 
 
-def a_message(*, age: float = 0.0) -> Message:
-    return Message(id="m", body="{}", sent_at=0.0, age=age, received_at=clock.now())
+def a_gate(locker: Locker, throttler: Throttler, room: WaitingRoom, *, hidden_until: float = float("inf")) -> Gate:
+    """A gate with nothing around it but a queue that hides its messages."""
+
+    class Hiding:
+        def hidden_until(self, message: Message) -> float:
+            return hidden_until
+
+    table = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+    host = Outage("starting jobs", Event.HOST_EXHAUSTED, Event.HOST_RECOVERED)
+    brake = Brake(table, host, log=None, table_is_probed=False)
+    return Gate(locker, throttler, room, brake, Proof(locker, throttler, Hiding()), budget=STANDARD)
 
 
-def a_job(**fields: object) -> Job:
-    return Job(**{"id": "m", "command": "true", "event_id": "m"} | fields)
+def an_attempt(
+    message_id: str = "m", *, age: float = 0.0, receive_count: int = 1, held: float = 0.0, **fields: object
+) -> Attempt:
+    """An attempt at a job with these fields, whose message arrived ``held`` seconds ago."""
+    message = Message(
+        id=message_id,
+        body="{}",
+        sent_at=0.0,
+        age=age,
+        received_at=clock.now() - held,
+        receive_count=receive_count,
+    )
+    attempt = Attempt(message, f"attempt {next(NUMBERS)}")
+    attempt.job = Job(**{"id": message_id, "command": "true", "event_id": message_id} | fields)
+    return attempt
 
 
-async def at_once(verb: Callable[[], Awaitable[None]]) -> None:
-    await verb()
+async def give_back(gate: Gate, attempt: Attempt, *, done: bool = False) -> None:
+    if attempt.locked:
+        await gate.give_back_lock(attempt)
+    if attempt.claimed:
+        await gate.give_back_claim(attempt, done=done)
 
 
-async def test_a_job_that_is_buried_is_not_remembered_as_run(room: WaitingRoom) -> None:
-    """Else a crash before the burial, or a queue without a dead-letter queue, would have its message deleted."""
-    notebook = Notebook()
-    gate = Gate(NoLocker(), notebook, room)
-    permit = await gate.admit(a_job(), a_message())
-    await gate.leave(permit, at_once, Ending(Outcome.UNSTARTABLE))
+def outcome_of(refusal: Ending | None) -> Outcome | None:
+    return refusal.outcome if refusal else None
+
+
+async def test_a_claim_that_is_given_back_is_fresh_for_the_next_delivery(room: WaitingRoom) -> None:
+    notebook, attempt = Notebook(), an_attempt()
+    gate = a_gate(NoLocker(), notebook, room)
+    assert await gate.admit(attempt) is None
+    await give_back(gate, attempt)
     assert (notebook.claims, notebook.done) == ({}, set())
 
 
 async def test_a_job_that_ended_by_itself_is_remembered(room: WaitingRoom) -> None:
-    notebook = Notebook()
-    gate = Gate(NoLocker(), notebook, room)
-    permit = await gate.admit(a_job(), a_message())
-    await gate.leave(permit, at_once, Ending(Outcome.ERRORED))
+    notebook, attempt = Notebook(), an_attempt()
+    gate = a_gate(NoLocker(), notebook, room)
+    assert await gate.admit(attempt) is None
+    await give_back(gate, attempt, done=True)
     assert notebook.done == {"m"}
 
 
 async def test_a_lockers_unforeseen_error_runs_nothing_and_blocks_nothing(room: WaitingRoom) -> None:
-    locker = Broken()
-    gate = Gate(locker, Notebook(), room)
-    refused = await gate.admit(a_job(lock_id="nightly"), a_message())
-    assert refused.refusal is not None
-    assert refused.refusal.outcome is Outcome.UNANSWERED
-    assert "the lock server is gone" in refused.refusal.detail
-    await gate.leave(refused, at_once, refused.refusal)
+    locker, attempt = Broken(), an_attempt(lock_id="nightly")
+    gate = a_gate(locker, Notebook(), room)
+    refusal = await gate.admit(attempt)
+    assert refusal is not None
+    assert refusal.outcome is Outcome.UNANSWERED
+    assert "the lock server is gone" in refusal.detail
+    await give_back(gate, attempt)
     locker.is_broken = False
-    assert (await gate.admit(a_job(lock_id="nightly"), a_message())).refusal is None
+    assert await gate.admit(an_attempt(lock_id="nightly")) is None
 
 
 @pytest.mark.parametrize(
-    "job",
-    [a_job(life_time=1.0), a_job(lock_id="nightly", abort_if_locked=True)],
+    "fields",
+    [{"life_time": 1.0}, {"lock_id": "nightly", "abort_if_locked": True}],
     ids=["too old", "to be given up if locked"],
 )
-async def test_a_copy_of_a_running_job_is_never_refused_for_good(room: WaitingRoom, job: Job) -> None:
-    """Whoever deletes the copy loses the job if the worker that runs it dies."""
-
-    class Taken(NoLocker):
-        async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:
-            return None
-
-    permit = await Gate(Taken(), Notebook(m="another worker"), room).admit(job, a_message(age=100.0))
-    assert permit.refusal is not None
-    assert permit.refusal.outcome is Outcome.BUSY
+async def test_a_copy_of_a_running_job_is_never_refused_for_good(room: WaitingRoom, fields: dict[str, object]) -> None:
+    """Deleting the copy would lose the job if the worker that runs it dies."""
+    gate = a_gate(Taken(), Notebook(m="another worker"), room)
+    assert outcome_of(await gate.admit(an_attempt(age=100.0, **fields))) is Outcome.BUSY
 
 
-async def test_a_copy_that_is_too_old_waits_for_the_one_that_runs(room: WaitingRoom) -> None:
-    gate = Gate(NoLocker(), Notebook(m="another worker"), room)
-    permit = await gate.admit(a_job(life_time=1.0), a_message(age=100.0))
-    assert permit.refusal is not None
-    assert gate.wait(permit, permit.refusal)
-    room.tick()  # wakes nobody: the fixture would fail
-    assert len(room) == 1
+async def test_a_job_whose_message_is_deleted_needs_no_proof() -> None:
+    """``ack = "start"``: no worker can receive it, so an outage of the table must not end it."""
+
+    class Visible:
+        def hidden_until(self, message: Message) -> float:
+            return 0.0
+
+    attempt, proof = an_attempt(), Proof(NoLocker(), Lapsed(), Visible())
+    assert proof.until(attempt) == 0.0
+    attempt.deleted = True
+    assert proof.until(attempt) == float("inf")
 
 
-async def test_a_job_whose_message_is_deleted_needs_no_proof(room: WaitingRoom) -> None:
-    """``ack = "start"``: nobody can be handed it, so an outage of the table must not end it."""
-    gate = Gate(NoLocker(), Lapsed(), room)
-    permit = Permit(a_job(), a_message(), "me")
-    assert gate.proven_until(permit, hidden_until=0.0) == 0.0
-    permit.deleted = True
-    assert gate.proven_until(permit, hidden_until=0.0) == float("inf")
+async def test_a_job_whose_lease_lapsed_while_the_gate_was_asking_does_not_start(room: WaitingRoom) -> None:
+    gate = a_gate(NoLocker(), Lapsed(), room, hidden_until=0.0)
+    assert outcome_of(await gate.admit(an_attempt())) is Outcome.UNANSWERED
 
 
 async def test_two_jobs_of_one_worker_exclude_each_other_before_the_locker_is_asked(room: WaitingRoom) -> None:
-    gate = Gate(NoLocker(), NoThrottler(), room)
-    first, second = await asyncio.gather(*(gate.admit(a_job(lock_id="nightly"), a_message()) for _ in range(2)))
-    assert first.refusal is None
-    assert second.refusal is not None
-    assert second.refusal.outcome is Outcome.LOCKED
+    gate = a_gate(NoLocker(), NoThrottler(), room)
+    first, second = await asyncio.gather(*(gate.admit(an_attempt(lock_id="nightly")) for _ in range(2)))
+    assert first is None
+    assert outcome_of(second) is Outcome.LOCKED
+
+
+async def test_a_stopping_worker_admits_no_job_and_says_why(room: WaitingRoom) -> None:
+    gate = a_gate(NoLocker(), NoThrottler(), room)
+    gate.close(Reason.STOP)
+    refusal = await gate.admit(an_attempt())
+    assert refusal == Ending(Outcome.INTERRUPTED, "the worker is stopping")
+
+
+async def test_a_redelivered_job_does_not_give_up_for_the_lock_of_its_own_dead_delivery(room: WaitingRoom) -> None:
+    """It waits until a dead worker's lease is over for sure; only another job's lock is still held then."""
+    gate = a_gate(Taken(), Notebook(), room)
+    cautious = {"lock_id": "nightly", "abort_if_locked": True, "receive_count": 2}
+    attempt = an_attempt(**cautious)
+    assert outcome_of(await gate.admit(attempt)) is Outcome.LOCKED
+    await give_back(gate, attempt)
+    assert outcome_of(await gate.admit(an_attempt(held=STANDARD.longest_stay, **cautious))) is Outcome.ABORTED
+    assert outcome_of(await gate.admit(an_attempt("n", **cautious | {"receive_count": 1}))) is Outcome.ABORTED
 
 
 class Slow(Notebook):
@@ -167,21 +221,17 @@ async def test_a_job_gives_up_for_a_lock_that_a_job_runs_under_and_for_no_other(
     throttler = Slow()
     if not runs:
         throttler.done.add("m")
-    gate = Gate(NoLocker(), throttler, room)
-    first = asyncio.create_task(gate.admit(a_job(lock_id="nightly"), a_message()))
+    gate = a_gate(NoLocker(), throttler, room)
+    attempt = an_attempt(lock_id="nightly")
+    first = asyncio.create_task(gate.admit(attempt))
     await asyncio.sleep(0)
-    cautious = a_job(id="n", lock_id="nightly", abort_if_locked=True)
-    second = asyncio.create_task(
-        gate.admit(cautious, Message(id="n", body="{}", sent_at=0.0, age=0.0, received_at=clock.now()))
-    )
+    second = asyncio.create_task(gate.admit(an_attempt("n", lock_id="nightly", abort_if_locked=True)))
     await asyncio.sleep(0)
     throttler.may_answer.set()
-    permit = await first
-    assert (permit.refusal is None) is runs
-    if permit.refusal:
-        await gate.leave(permit, at_once, permit.refusal)
-    refusal = (await second).refusal
-    assert (refusal and refusal.outcome) is (Outcome.ABORTED if runs else None)
+    assert (await first is None) is runs
+    if not runs:
+        await give_back(gate, attempt)
+    assert outcome_of(await second) is (Outcome.ABORTED if runs else None)
 
 
 async def test_what_may_be_a_copy_is_claimed_before_it_is_locked(room: WaitingRoom) -> None:
@@ -191,10 +241,8 @@ async def test_what_may_be_a_copy_is_claimed_before_it_is_locked(room: WaitingRo
         async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:
             pytest.fail("the lock was asked for")
 
-    copy = Message(id="m", body="{}", sent_at=0.0, age=0.0, received_at=clock.now(), receive_count=2)
-    permit = await Gate(Watched(), Notebook(m="another worker"), room).admit(a_job(lock_id="nightly"), copy)
-    assert permit.refusal is not None
-    assert permit.refusal.outcome is Outcome.BUSY
+    gate = a_gate(Watched(), Notebook(m="another worker"), room)
+    assert outcome_of(await gate.admit(an_attempt(lock_id="nightly", receive_count=2))) is Outcome.BUSY
 
 
 async def test_a_locker_that_fails_to_unlock_leaves_nobody_waiting(room: WaitingRoom) -> None:
@@ -202,11 +250,10 @@ async def test_a_locker_that_fails_to_unlock_leaves_nobody_waiting(room: Waiting
         async def unlock(self, lock_id: str, owner: str) -> None:
             raise ConnectionError("the lock server is gone")
 
-    gate = Gate(Stuck(), Notebook(m="another worker"), room)
-    permit = await gate.admit(a_job(lock_id="nightly"), a_message())
-    assert permit.refusal is not None
+    gate = a_gate(Stuck(), Notebook(m="another worker"), room)
+    attempt = an_attempt(lock_id="nightly")
+    assert outcome_of(await gate.admit(attempt)) is Outcome.BUSY
     with pytest.raises(ConnectionError):
-        await gate.leave(permit, at_once, permit.refusal)
-    cautious = a_job(id="n", lock_id="nightly", abort_if_locked=True)
-    other = Message(id="n", body="{}", sent_at=0.0, age=0.0, received_at=clock.now())
-    assert (await asyncio.wait_for(gate.admit(cautious, other), 5)).refusal is None
+        await gate.give_back_lock(attempt)
+    cautious = an_attempt("n", lock_id="nightly", abort_if_locked=True)
+    assert await asyncio.wait_for(gate.admit(cautious), 60) is None

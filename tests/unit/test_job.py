@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import job_reference
 from sqsjkr import durations
 from sqsjkr.errors import InvalidJob
 from sqsjkr.execution import trigger
@@ -258,6 +259,12 @@ def test_the_schema_is_valid_and_describes_each_field_of_a_job() -> None:
     assert all(field["description"] for field in SCHEMA.schema["properties"].values())
 
 
+def test_the_schema_and_the_reference_follow_from_the_declaration_of_the_fields() -> None:
+    assert job_reference.SCHEMA.read_text() == job_reference.schema_text()
+    assert job_reference.PAGE.read_text() == job_reference.page_text()
+    assert job_reference.table() in job_reference.PAGE.read_text()
+
+
 def sns(message: str) -> str:
     return json.dumps(
         {
@@ -432,27 +439,27 @@ lifetimes = st.integers(-(10**16), 10**16).map(lambda ns: ns / 10**9) | st.integ
     disable_life_time_trigger=st.booleans(),
 )
 def test_what_is_encoded_is_decoded_again(**fields: object) -> None:
-    encode_fields: Callable[..., str] = encode
-    body = encode_fields(**fields)
+    body = encode(a_job(**fields))
     assert decode(body, "m-1") == a_job(**fields)
     assert SCHEMA.is_valid(json.loads(body))
 
 
 def test_an_encoded_body_holds_what_is_set_in_the_words_of_the_go_original() -> None:
-    assert encode(command="true") == '{"command": "true"}'
-    assert json.loads(encode(command="true", env={"A": "1"}, life_time=90.0, lock_id="l", abort_if_locked=True)) == {
+    assert encode(a_job(event_id="")) == '{"command": "true"}'
+    assert json.loads(encode(a_job(env={"A": "1"}, life_time=90.0, lock_id="l", abort_if_locked=True))) == {
         "command": "true",
+        "event_id": "m-1",
         "envs": {"A": "1"},
         "life_time": 90,
         "lock_id": "l",
         "abort_if_locked": True,
     }
-    assert json.loads(encode(command="true", life_time=1.5))["life_time"] == "1.5s"
-    assert json.loads(encode(command="true", life_time=float("inf")))["life_time"] < 9223372037
+    assert json.loads(encode(a_job(life_time=1.5)))["life_time"] == "1.5s"
+    assert json.loads(encode(a_job(life_time=float("inf"))))["life_time"] < 9223372037
 
 
 def test_an_encoded_body_holds_only_characters_that_sqs_accepts() -> None:
-    body = encode(command="\x01\x1f\ufffe\uffff\ud800あ")
+    body = encode(a_job(command="\x01\x1f\ufffe\uffff\ud800あ"))
     assert not set(body) & {"\x01", "\x1f", "\ufffe", "\uffff", "\ud800"}
     assert decode(body, "m-1").command == "\x01\x1f\ufffe\uffff\ufffdあ"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sqsjkr.intake.fifo import GroupOrder
 from sqsjkr.message import Message
+from sqsjkr.queue import GroupOrder
 
 
 def message(name: str, group: str | None = "g") -> Message:

@@ -59,7 +59,7 @@ def test_every_outcome_counts_in_its_own_counter_only(outcome: Outcome) -> None:
 
 
 def test_every_ending_is_known_by_its_label_even_where_the_metrics_are_silent() -> None:
-    ended = counted(Outcome.DUPLICATE, Outcome.DUPLICATE, Outcome.SUCCEEDED).ended
+    ended = counted(Outcome.DUPLICATE, Outcome.DUPLICATE, Outcome.SUCCEEDED).outcomes
     assert set(ended) == {outcome.label for outcome in Outcome}
     assert {label: count for label, count in ended.items() if count} == {"duplicate": 2, "succeeded": 1}
 

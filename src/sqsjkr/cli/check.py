@@ -5,15 +5,20 @@ Nothing is changed, and no message is received.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import errno
 import http.client
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TextIO
 
 from sqsjkr.backends import Connections, needs_aws, parse, tables
+from sqsjkr.cli.exit_codes import FAILED, OK, USAGE
+from sqsjkr.cli.options import add_stats, add_where
+from sqsjkr.cli.settings import configured
 from sqsjkr.config import Config, plugins
 from sqsjkr.errors import BackendUnavailable, ConfigError
 from sqsjkr.locker import Locker
@@ -21,8 +26,35 @@ from sqsjkr.provision import embedded
 from sqsjkr.provision.finding import Finding, Level
 from sqsjkr.throttler import Throttler
 
+EPILOG = """\
+examples:
+  sqsjkr check --conf /etc/sqsjkr/config.toml
+  sqsjkr check --local ./demo
+
+exit codes: 0 if no line says FAIL, 1 if one does, 2 if the configuration is wrong
+"""
+
+LITTLE_SPACE = 256 * 1024 * 1024
+"""Bytes: less than this free for the embedded store is worth a warning."""
 _PATIENCE = 2.0
 """Seconds for whoever listens where our stats should be."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a worker could be given that matters to the check."""
+    add_where(parser)
+    add_stats(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print one line for each thing that ``run`` needs."""
+    try:
+        path, config = configured(arguments)
+    except ConfigError as why:
+        for line in str(why).splitlines():
+            sys.stdout.write(Finding(Level.FAIL, "config", line).text)
+        return USAGE
+    return OK if look(config, path or "", sys.stdout) else FAILED
 
 
 def look(config: Config, path: str, out: TextIO) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -16,9 +17,13 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from sqsjkr.backends import Connections, sender_class
-from sqsjkr.config import Config
+from sqsjkr.cli.exit_codes import FAILED, OK
+from sqsjkr.cli.options import add_where
+from sqsjkr.cli.reporting import complain
+from sqsjkr.cli.settings import configured
+from sqsjkr.config import Config, rules
 from sqsjkr.errors import BackendUnavailable, ConfigError, InvalidJob
-from sqsjkr.job import decode, encode
+from sqsjkr.job import DECLARED, Kind, decode, encode, for_sqs
 from sqsjkr.sender import LONGEST, Rejected, Sender, Terms
 
 PAUSE = 0.2
@@ -26,6 +31,15 @@ PAUSE = 0.2
 _CHUNK = 65_536
 _UTF8_BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
+
+
+EPILOG = """\
+examples:
+  sqsjkr send --lock-id report --life-time 1h 'make report'
+  sqsjkr send --json jobs.jsonl
+
+exit codes: 0 if everything was sent, 1 if anything was not, 2 if the command line is wrong
+"""
 
 
 @dataclass(slots=True)
@@ -49,30 +63,92 @@ class _Line:
     body: str
 
 
-def send_one(config: Config, fields: Mapping[str, object], terms: Terms) -> str:
-    """Send one job: its message id. ``fields`` are named as in a message's body; what is None was not given.
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a job, which follow from its declaration, and those of its message."""
+    add_where(parser, table=False)
+    parser.add_argument("--json", metavar="FILE", help='many jobs, one JSON object a line; "-" is stdin')
+    group = parser.add_argument_group("the job")
+    for name, declared in DECLARED.items():
+        option = f"--{name.replace('_', '-')}"
+        if name == "command":
+            parser.add_argument(name, metavar=declared.metavar, nargs="?", help=declared.help)
+        elif declared.kind is Kind.FLAG:
+            group.add_argument(option, action="store_true", default=None, help=declared.help)
+        else:
+            action = "append" if declared.kind is Kind.ENVIRONMENT else "store"
+            group.add_argument(option, metavar=declared.metavar, action=action, help=declared.help)
+    how = parser.add_argument_group("how it is sent")
+    how.add_argument("--delay", metavar="SECONDS", default="0", help="hide it at first, 900 at most (default: 0)")
+    how.add_argument("--group", metavar="ID", default="", help="message group; FIFO queues need one")
+    how.add_argument("--dedup-id", metavar="ID", default="", help="deduplication id, FIFO queues only (default: new)")
 
-    Raises ``ConfigError`` for fields that are no job, ``BackendUnavailable`` if it was not sent.
-    """
-    given = {name: value for name, value in fields.items() if value is not None}
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Send one job and print its message id, or a file of jobs and print how many."""
+    fields = _job_fields(arguments)
+    _, config = configured(arguments)
+    terms = Terms(delay=_delay(arguments.delay), group=arguments.group, dedup_id=arguments.dedup_id)
+    if not arguments.json:
+        sys.stdout.write(f"{send_one(config, fields, terms)}\n")
+        return OK
+    tally = send_many(config, arguments.json, terms)
+    if tally.stopped:
+        complain(tally.stopped)
+    sys.stdout.write(f"{tally.text}\n")
+    return FAILED if tally.rejected or tally.stopped else OK
+
+
+def _job_fields(arguments: argparse.Namespace) -> dict[str, object]:
+    """Read the job from the command line, as a message's body would have it; what is not given is left out."""
+    fields = {name: value for name in DECLARED if (value := getattr(arguments, name)) is not None}
+    if arguments.json is None:
+        if not arguments.command:
+            raise ConfigError("no job; give its shell command (in quotes, as one word), or --json FILE")
+    elif fields:
+        name = next(iter(fields))
+        given = DECLARED[name].metavar if name == "command" else f"--{name.replace('_', '-')}"
+        raise ConfigError(f"leave {given} out: with --json, each line is a whole job")
+    elif arguments.dedup_id:
+        raise ConfigError("leave --dedup-id out: with --json, SQS would keep the first job only")
+    for name, value in fields.items():
+        if DECLARED[name].kind is Kind.ENVIRONMENT:
+            fields[name] = dict(_variable(f"--{name}", pair) for pair in value)
+    return fields
+
+
+def _variable(option: str, pair: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"{option}: expected KEY=VALUE")  # the pair is not shown: it may be a secret
+    return name, value
+
+
+def _delay(text: str) -> float:
     try:
-        json.dumps(given, ensure_ascii=False).encode()
-        job = decode(json.dumps(given), "")
-    except UnicodeEncodeError:  # half a character: bytes that were no UTF-8 on the command line
-        raise ConfigError("this is no job: its text is not UTF-8, which is what SQS takes") from None
+        delay = rules.seconds(900)(float(text) if text.replace(".", "", 1).isdigit() else text)
+    except ValueError as expected:
+        raise ConfigError(f"--delay = {rules.shown(text)}: expected {expected}") from None
+    if not delay.is_integer():
+        raise ConfigError(f"--delay = {rules.shown(text)}: expected whole seconds, the unit of SQS")
+    return delay
+
+
+def send_one(config: Config, fields: Mapping[str, object], terms: Terms) -> str:
+    """Send one job and return its message id. ``fields`` are named as in a message's body.
+
+    Raises:
+        ConfigError: the fields make no valid job.
+        BackendUnavailable: the job was not sent.
+    """
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+        body = encode(decode(json.dumps(fields), ""))
+    except UnicodeEncodeError:  # half a character: bytes on the command line that are not UTF-8
+        raise ConfigError("invalid job: its text is not UTF-8, as SQS requires") from None
     except InvalidJob as why:
-        raise ConfigError(f"this is no job: {why}") from why
-    body = encode(
-        command=job.command,
-        event_id=job.event_id,
-        env=job.env,
-        lock_id=job.lock_id,
-        life_time=job.life_time,
-        abort_if_locked=job.abort_if_locked,
-        disable_life_time_trigger=job.disable_life_time_trigger,
-    )
+        raise ConfigError(f"invalid job: {why}") from why
     if len(body.encode()) > LONGEST:
-        raise ConfigError(f"this is no job: {len(body.encode())} bytes, expected at most {LONGEST}")
+        raise ConfigError(f"invalid job: {len(body.encode())} bytes, expected at most {LONGEST}")
     with asyncio.Runner() as runner, _opened(runner, config, terms) as outbox:
         answer = runner.run(outbox.send([body]))[0]
     if isinstance(answer, Rejected):
@@ -80,11 +156,14 @@ def send_one(config: Config, fields: Mapping[str, object], terms: Terms) -> str:
     return answer
 
 
-def send_many(config: Config, source: str, terms: Terms, complain: Callable[[str], None]) -> Tally:
-    """Send each line of the file ``source`` ("-": stdin) as one job; at most a batch of them is in memory.
+def send_many(config: Config, source: str, terms: Terms) -> Tally:
+    """Send each line of the file ``source`` ("-": stdin) as one job; at most one batch of them is in memory.
 
-    ``complain`` is told of each line that was not sent: "jobs.jsonl:17: why". Raises ``ConfigError`` if there is no
-    such file or the options do not fit the queue, ``BackendUnavailable`` if the queue cannot be used at all.
+    Each line that was not sent is an error on stderr: "jobs.jsonl:17: why".
+
+    Raises:
+        ConfigError: there is no such file, or the options do not fit the queue.
+        BackendUnavailable: the queue cannot be used at all.
     """
     name = "stdin" if source == "-" else source
     tally = Tally()
@@ -173,8 +252,7 @@ def _checked(content: bytes) -> str:
     except UnicodeDecodeError as why:
         raise InvalidJob(f"body: not UTF-8 at byte {why.start}, {content[why.start]:#04x}") from None
     decode(text, "")
-    # JSON may hold these two in a string, SQS may not (API reference, SendMessage): escaped they mean the same.
-    return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+    return for_sqs(text)
 
 
 @contextlib.contextmanager

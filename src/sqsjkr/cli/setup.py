@@ -6,14 +6,56 @@ a TTL that it lacks.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import TextIO
 
 from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.connection import connection
+from sqsjkr.cli.exit_codes import OK, USAGE
+from sqsjkr.cli.options import add_where
+from sqsjkr.cli.settings import configured
 from sqsjkr.config import Config
+from sqsjkr.errors import ConfigError
 from sqsjkr.provision.plan import Plan, make_plan
+
+EPILOG = """\
+examples:
+  sqsjkr setup --conf /etc/sqsjkr/config.toml --dry-run
+  sqsjkr setup --conf /etc/sqsjkr/config.toml --yes
+
+exit codes: 0 if everything is there at the end, and for --dry-run; 1 if AWS refused a step; 2 if something is to be
+done and was not confirmed
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the two answers that can be given beforehand."""
+    add_where(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print the plan, ask, and carry the plan out."""
+    _, config = configured(arguments)
+    left = carry_out(config, sys.stdout, may_go=lambda: _may_go(arguments))
+    return OK if not left or arguments.dry_run else USAGE
+
+
+def _may_go(arguments: argparse.Namespace) -> bool:
+    """Ask whether to carry out the plan that was just printed."""
+    if arguments.dry_run or arguments.yes:
+        return not arguments.dry_run
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigError(
+            "nothing was changed: without a terminal the plan must be confirmed; next: sqsjkr setup --yes"
+        )
+    sys.stdout.write("Proceed? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def carry_out(config: Config, out: TextIO, may_go: Callable[[], bool]) -> int:

@@ -9,19 +9,16 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 from sqsjkr.execution.output import Output
-from sqsjkr.supervision import process_tree
+from sqsjkr.execution.sweeper import Ending, sweeper_of
+from sqsjkr.outcome import Exit, Reason
 from sqsjkr.supervision.shared_state import SharedState
 
 _OUT_OF_RESOURCES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.EACCES}
 """The host's trouble, not the job's: no processes, memory or descriptors left, or no ``sh`` to run."""
 _IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
-_SWEEP_EVERY = 0.05
-_EMPTY_LOOKS = 2
-"""Looks that must find no process: one alone misses a child whose parent ends while the list is being read."""
 _LOOK_EVERY = 0.02
 
 
@@ -33,20 +30,6 @@ class CannotStart(Exception):
         self.again = again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exit:
-    """How a command ended."""
-
-    status: int
-    """The exit code, or the negative number of the signal that ended it."""
-    interrupted: str | None
-    """Why we ended it, None if it ended by itself."""
-    cpu: float
-    """User and system seconds of the shell and the children it waited for."""
-    leftovers: bool
-    """Something in the background still holds the output open."""
-
-
 class Command:
     """A command that can be interrupted: ``await command.run(...)`` once, ``interrupt`` any time in the same loop."""
 
@@ -56,25 +39,25 @@ class Command:
         self._kill_after = 0.0
         self._pid = 0
         self._status: asyncio.Future[tuple[int, float]] | None = None
-        self._interrupted: str | None = None
-        self._ending: asyncio.Task[None] | None = None
+        self._interrupted: Reason | None = None
+        self._ending: Ending | None = None
 
     @property
-    def interrupted(self) -> str | None:
-        """Why it was told to end, None if it was not."""
+    def interrupted(self) -> Reason | None:
+        """Why it is being ended, None if it is not."""
         return self._interrupted
 
-    def interrupt(self, why: str, *, kill_after: float) -> None:
-        """End the job: TERM to all its processes, KILL ``kill_after`` seconds later. Asking again can only hurry it.
+    def interrupt(self, reason: Reason, *, kill_after: float) -> None:
+        """End the job: TERM to all its processes, KILL ``kill_after`` seconds later. A second call can only hurry it.
 
         A command that has ended by itself already keeps its own ending.
         """
         if self._has_ended():
             return
         self._kill_after = min(self._kill_after, kill_after) if self._interrupted else kill_after
-        self._interrupted = self._interrupted or why
-        if self._pid and self._ending is None:
-            self._ending = asyncio.create_task(self._end())
+        self._interrupted = self._interrupted or reason
+        if self._pid:
+            self._end()
 
     async def run(
         self,
@@ -91,7 +74,7 @@ class Command:
         after an interrupt, when every process of the job has. ``started`` is called in between.
         """
         if self._interrupted:
-            return Exit(status=-signal.SIGTERM, interrupted=self._interrupted, cpu=0.0, leftovers=False)
+            return Exit(status=-signal.SIGTERM, reason=self._interrupted, cpu=0.0, leftovers=False)
         self._page.enter(self._mark)
         try:
             reader, feeder = self._start(command, env, stdin)
@@ -103,17 +86,17 @@ class Command:
             output.follow(reader)
             status, cpu = await self._wait()  # if we are cancelled here the job lives on: its mark stays for the guard
             if self._ending is not None:
-                await self._ending
+                await self._ending.gone
             leftovers = output.ended()
         except Exception:  # its lock and its claim are given back next: nothing of it may be left
             self._kill_after = 0.0
-            await self._end()
+            await self._end().gone
             self._page.leave(self._mark)
             raise
         self._page.leave(self._mark)
         if feeder is not None:
             feeder.cancel()
-        return Exit(status=status, interrupted=self._interrupted, cpu=cpu, leftovers=leftovers)
+        return Exit(status=status, reason=self._interrupted, cpu=cpu, leftovers=leftovers)
 
     def _start(
         self, command: str, env: Mapping[bytes, bytes], stdin: bytes | None
@@ -185,30 +168,13 @@ class Command:
             return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         return True
 
-    async def _end(self) -> None:
-        """TERM, then KILL, until no process of the job is left: a lock may not be given back before."""
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        members = self._family({})
-        self._tell(members, signal.SIGTERM)
-        empty_looks = 0
-        while empty_looks < _EMPTY_LOOKS:
-            await asyncio.sleep(_SWEEP_EVERY)
-            members = self._family(members)
-            empty_looks = 0 if members else empty_looks + 1
-            if members and loop.time() - begun >= self._kill_after:
-                self._tell(members, signal.SIGKILL)
-
-    def _family(self, known: Mapping[int, process_tree.Process]) -> Mapping[int, process_tree.Process]:
-        try:
-            return process_tree.family(self._mark, self._pid, known)
-        except OSError:  # no descriptor left to look with: who cannot be seen is not gone
-            return known or {self._pid: process_tree.Process(self._pid, 0, self._pid, 0)}
-
-    def _tell(self, members: Mapping[int, process_tree.Process], number: signal.Signals) -> None:
-        """Signal the process group, and those who left it."""
-        process_tree.send_to_group(self._pid, number)
-        process_tree.send((pid for pid, process in members.items() if process.group != self._pid), number)
+    def _end(self) -> Ending:
+        """Have all processes of the job ended: its lock must not be given back before they are."""
+        if self._ending is None:
+            self._ending = Ending(self._page, self._mark, self._pid, self._kill_after)
+            sweeper_of(self._page).end(self._ending)
+        self._ending.kill_after = self._kill_after
+        return self._ending
 
 
 def _reap(pid: int) -> tuple[int, float] | None:

@@ -93,17 +93,11 @@ class Output:
             self._close()
             return False
         if len(chunk) >= 65_536 and not self.size and _PIPE_SIZE is not None:  # noqa: PLR2004 - a full pipe: it is fast
-            self._widen()
+            _widen(self._descriptor)
         self.size += len(chunk)
         self._keep(chunk)
         self._log(chunk)
         return True
-
-    def _widen(self) -> None:
-        try:
-            fcntl.fcntl(self._descriptor, _PIPE_SIZE or 0, READ * 4)
-        except OSError:
-            return  # the user's share of pipe memory is used up: the pipe stays as it is
 
     def _close(self) -> None:
         if self._loop is not None:
@@ -172,3 +166,10 @@ class Output:
         affordable = costs <= self._allowance
         self._allowance = self._allowance - costs if affordable else 0.0
         return affordable
+
+
+def _widen(descriptor: int) -> None:
+    try:
+        fcntl.fcntl(descriptor, _PIPE_SIZE or 0, READ * 4)
+    except OSError:
+        return  # the user's share of pipe memory is used up: the pipe stays as it is

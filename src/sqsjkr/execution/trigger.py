@@ -1,4 +1,4 @@
-"""What the life_time trigger is told of a job that came too late."""
+"""The life_time trigger: an operator's command that runs when a job was too old to start."""
 
 from __future__ import annotations
 
@@ -6,16 +6,59 @@ import bisect
 import json
 from datetime import UTC, datetime
 
-from sqsjkr import durations
+from sqsjkr import durations, policy
+from sqsjkr.attempt import Attempt
+from sqsjkr.execution import environment
+from sqsjkr.execution.runner import Runner
 from sqsjkr.job import Job
+from sqsjkr.outcome import Ending, NotStarted, Outcome, Reason
+from sqsjkr.telemetry.events import Event, emit
+
+LONGEST = 60.0
+"""Seconds a trigger may run: one that hangs must not hold its slot forever."""
 
 FACTS_LIMIT = 100 * 1024
 """Bytes: ``facts`` stays below, because Linux takes no environment string above 128 KiB."""
 _ID_ROOM = 8 * 1024
 
 
+class Trigger:
+    """Runs ``command`` for expired jobs; "" runs nothing. ``pause``: seconds until a retry if it can't start."""
+
+    def __init__(self, command: str, runner: Runner, *, pause: float) -> None:
+        self._command = command
+        self._runner = runner
+        self._pause = pause
+
+    async def refused(self, attempt: Attempt, refusal: Ending) -> Ending:
+        """Run the trigger if the job is refused for its age; return how the delivery ends.
+
+        A trigger that is interrupted, or can't be started for now, runs again with the next delivery.
+        """
+        job = attempt.job
+        if not self._command or refusal.outcome is not Outcome.EXPIRED or job is None or job.disable_life_time_trigger:
+            return refusal
+        sent_at = attempt.message.sent_at
+        variables = environment.of_sqsjkr(attempt) | {b"SQSJKR_EXPIRED": facts(job, sent_at).encode()}
+        emit(
+            Event.JOB_TRIGGER,
+            f"{attempt.name}: {refusal.detail}",
+            event_id=attempt.name,
+            message_id=attempt.message.id,
+        )
+        stdin = text(job, sent_at).encode()
+        exit = await self._runner.run(attempt, self._command, variables, stdin=stdin, within=LONGEST)  # noqa: A001
+        ending = policy.decide(exit, deleted=attempt.deleted, pause=self._pause)
+        if ending.outcome in {Outcome.INTERRUPTED, Outcome.STARVED}:
+            return ending
+        ran = "ran" if ending.outcome is Outcome.SUCCEEDED else "failed:"
+        if not isinstance(exit, NotStarted) and exit.reason is Reason.TIMEOUT:
+            ran = f"was ended after {LONGEST:g}s:"
+        return Ending(Outcome.EXPIRED, f"{refusal.detail}; the trigger {ran} {ending.detail}", tail=ending.tail)
+
+
 def text(job: Job, sent_at: float) -> str:
-    """What the life_time trigger reads on its stdin: the Go original's text, byte for byte (go-semantics section 6).
+    """Return what the life_time trigger reads on its stdin: the original's text to the byte (go-semantics section 6).
 
     ``sent_at`` is epoch seconds; the text shows it to the millisecond in this host's time zone.
     """
@@ -29,7 +72,7 @@ def text(job: Job, sent_at: float) -> str:
 
 
 def facts(job: Job, sent_at: float) -> str:
-    """The facts of ``text`` as a JSON object in ASCII, always shorter than ``FACTS_LIMIT``.
+    """Return the facts of ``text`` as a JSON object in ASCII, always shorter than ``FACTS_LIMIT``.
 
     ``life_time`` is in seconds, ``sent_timestamp`` is RFC 3339 in UTC. What is too long is cut, and
     ``command_truncated`` (or ``event_id_truncated``, ``job_id_truncated``) is true then.
@@ -52,7 +95,7 @@ def facts(job: Job, sent_at: float) -> str:
 
 
 def _cut(told: dict[str, object], name: str, room: int) -> None:
-    """Leave as much of a text as fits into ``room`` bytes of JSON (quotes not counted)."""
+    """Keep as much of a text as fits into ``room`` bytes of JSON (quotes not counted)."""
     text = str(told[name])
     start = text[:room]
     fitting = bisect.bisect_right(range(1, len(start) + 1), room, key=lambda n: len(json.dumps(start[:n])) - 2)

@@ -1,6 +1,6 @@
 """The waiting room: messages whose jobs wait for a lock, or for a verdict about another worker's claim.
 
-They are hidden from other workers and occupy no slot. Oldest first: of each lock_id only the oldest waiter asks.
+They are hidden from other workers and occupy no slot. Of each lock_id only the oldest waiter tries.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqsjkr import clock
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
 
-RETRY = 5.0
-"""Seconds between two tries of one waiter, at most (go-semantics section 6: the original waits exactly this long)."""
-LONGEST_STAY = 45.0
-"""Seconds a copy of a job that another worker runs is kept here: a lease and a half, enough to see that worker dead."""
 BODIES = 16 * 1024 * 1024
 """Characters of message bodies kept here at most."""
 
@@ -31,99 +28,101 @@ class _Waiter:
 
 
 class WaitingRoom:
-    """Keeps waiters by what they wait for, and wakes the oldest of each when it is time."""
+    """Keeps waiters by what they wait for, and lets the oldest of each out when its turn has come.
+
+    ``bound`` waiters and ``bodies`` characters of message bodies at most.
+    """
 
     def __init__(
         self,
-        wake: Callable[[Message], None],
         *,
         bound: int,
+        bodies: int = BODIES,
+        budget: LeaseBudget = STANDARD,
         now: Callable[[], float] = clock.now,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._wake = wake
-        self._bound = bound
+        self._left = [bound, bodies]
+        self._pauses = budget.waiter_retry / 2, budget.waiter_retry
         self._now = now
         self._jitter = jitter
         self._waiters: dict[str, list[_Waiter]] = {}
         self._next_try: dict[str, float] = {}
         self._since: dict[str, tuple[str, float]] = {}
         self._number = 0
-        self._bytes = 0
-        self._size = 0
+        self._due_at = float("inf")
 
     def __len__(self) -> int:
-        return self._size
+        return sum(map(len, self._waiters.values()))
 
     def park(self, message: Message, key: str, *, expires: float, stay: float = float("inf")) -> bool:
         """Let a message wait for ``key``. False if there is no room for it, or it has waited longer than ``stay``.
 
-        ``expires``: when its life_time is over (``clock.now``); it is woken then, to be told so.
+        ``expires``: when its life_time is over (``clock.now``); it is let out then, to end as expired.
         """
         now = self._now()
         waits_for, since = self._since.get(message.id, ("", now))
         if waits_for != key:  # a long wait for the lock must not cut short the one for a verdict about a dead worker
             since = now
-        self._since[message.id] = key, since
-        size = len(message.body)
-        if self._size >= self._bound or self._bytes + size > BODIES or now - since > stay:
+        slots, characters = self._left
+        if slots <= 0 or len(message.body) > characters or now - since > stay:
             self._since.pop(message.id, None)
             return False
+        self._since[message.id] = key, since
         self._number += 1
-        waiter = _Waiter(message.sent_at, self._number, message, expires, since)
-        heapq.heappush(self._waiters.setdefault(key, []), waiter)
-        self._next_try.setdefault(key, now + self._jitter(RETRY / 2, RETRY))
-        self._size += 1
-        self._bytes += size
+        heapq.heappush(
+            self._waiters.setdefault(key, []), _Waiter(message.sent_at, self._number, message, expires, since)
+        )
+        next_try = self._next_try.setdefault(key, now + self._jitter(*self._pauses))
+        self._due_at = min(self._due_at, next_try, expires)
+        self._left = [slots - 1, characters - len(message.body)]
         return True
 
     def has_older(self, key: str, message: Message) -> bool:
-        """Does somebody wait for ``key`` who was sent before this message?"""
+        """Return whether a message waits for ``key`` that was sent before this one."""
         waiters = self._waiters.get(key)
         return waiters is not None and waiters[0].sent_at < message.sent_at
 
     def released(self, key: str) -> None:
-        """What ``key`` stands for was given back on this host: its oldest waiter tries now."""
+        """Let the oldest waiter for ``key`` try now: what it waits for was given back on this host."""
         if key in self._waiters:
-            self._wake_oldest(key)
+            self._next_try[key] = self._due_at = self._now()
 
-    def tick(self) -> None:
-        """Wake every oldest waiter whose pause is over, and everyone whose life_time is."""
+    def due(self) -> list[Message]:
+        """Let out every oldest waiter whose turn has come, and every one whose life_time is over; the oldest first."""
         now = self._now()
+        if now < self._due_at:
+            return []
+        let_out: list[_Waiter] = []
         for key in [key for key, when in self._next_try.items() if when <= now]:
-            self._wake_oldest(key)
-        for key, waiters in list(self._waiters.items()):
-            for waiter in [waiter for waiter in waiters if waiter.expires < now]:
-                waiters.remove(waiter)
+            let_out.append(heapq.heappop(self._waiters[key]))
+            self._next_try[key] = now + self._jitter(*self._pauses)
+        for waiters in self._waiters.values():
+            if expired := [waiter for waiter in waiters if waiter.expires < now]:
+                waiters[:] = [waiter for waiter in waiters if waiter.expires >= now]
                 heapq.heapify(waiters)
-                self._leave(key, waiter)
+                let_out += expired
+        self._waiters = {key: waiters for key, waiters in self._waiters.items() if waiters}
+        self._next_try = {key: self._next_try[key] for key in self._waiters}
+        expiries = (waiter.expires for waiters in self._waiters.values() for waiter in waiters)
+        self._due_at = min(min(self._next_try.values(), default=float("inf")), min(expiries, default=float("inf")))
+        self._free(let_out)
+        return [waiter.message for waiter in sorted(let_out)]
 
-    def knows(self, message: Message) -> bool:
-        """Has this message waited here before?"""
-        return message.id in self._since
-
-    def settled(self, message: Message) -> None:
-        """The message waits no more: forget how long it has."""
+    def forget(self, message: Message) -> None:
+        """Forget how long a message has waited: it is settled."""
         self._since.pop(message.id, None)
 
     def clear(self) -> list[Message]:
-        """Everyone out, in order of age."""
+        """Remove and return all, oldest first."""
         everyone = sorted(waiter for waiters in self._waiters.values() for waiter in waiters)
         self._waiters.clear()
         self._next_try.clear()
         self._since.clear()
-        self._size = self._bytes = 0
+        self._due_at = float("inf")
+        self._free(everyone)
         return [waiter.message for waiter in everyone]
 
-    def _wake_oldest(self, key: str) -> None:
-        waiter = heapq.heappop(self._waiters[key])
-        self._next_try[key] = self._now() + self._jitter(RETRY / 2, RETRY)
-        self._leave(key, waiter)
-
-    def _leave(self, key: str, waiter: _Waiter) -> None:
-        if not self._waiters.get(key):
-            self._waiters.pop(key, None)
-            self._next_try.pop(key, None)
-        self._size -= 1
-        self._bytes -= len(waiter.message.body)
-        self._wake(waiter.message)
+    def _free(self, gone: list[_Waiter]) -> None:
+        slots, characters = self._left
+        self._left = [slots + len(gone), characters + sum(len(waiter.message.body) for waiter in gone)]

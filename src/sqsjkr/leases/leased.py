@@ -7,25 +7,18 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Row, Table
 from sqsjkr.telemetry.events import Event, emit
-
-ECHOES = (10.0, 50.0, 250.0)
-"""Seconds between repeated releases of what was in doubt: a request without an answer may arrive after its release.
-
-The last echo comes later than any such request: AWS refuses a signature that is older than five minutes (AWS:
-"Signature Version 4 for API requests").
-"""
-SLOW = 1.0
-"""Seconds after which an answer may have been a second try's, while the first is still on its way."""
 
 
 class Leased:
     """What both ports share: a token of the session for all that was asked for, and echoes of what is in doubt."""
 
-    def __init__(self, kind: str, table: Table, session: Session) -> None:
+    def __init__(self, kind: str, table: Table, session: Session, budget: LeaseBudget) -> None:
         self._kind = kind
+        self._budget = budget
         self._table = table
         self._session = session
         self._in_doubt: set[str] = set()
@@ -56,7 +49,7 @@ class Leased:
         except BackendUnavailable:
             self._in_doubt.add(owner)
             raise
-        if self._session.now() - asked > SLOW:
+        if self._session.now() - asked > self._budget.slow:
             self._in_doubt.add(owner)
 
     async def _hold(self, owner: str) -> str:
@@ -76,7 +69,7 @@ class Leased:
         attempt = row.owner.removeprefix(f"{row.session}/")
         if self._session.is_mine(row.session):
             return self._session.holder(self._token(attempt)) is None
-        dead = await self._session.is_dead(row.session)
+        dead = await self._session.sightings.is_dead(row.session)
         if dead:
             emit(Event.LEASE_TAKEOVER, f"the {self._kind} of {row.owner} is taken over: its worker is dead")
         return dead
@@ -89,9 +82,8 @@ class Leased:
             self._echoes.add(task)
             task.add_done_callback(self._echoes.discard)
 
-    @staticmethod
-    async def _release_again(release: Callable[[], Awaitable[None]]) -> None:
-        for pause in ECHOES:
+    async def _release_again(self, release: Callable[[], Awaitable[None]]) -> None:
+        for pause in self._budget.echoes:
             await asyncio.sleep(pause)
             with contextlib.suppress(BackendUnavailable):
                 await release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.leased import Leased
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Row, Table
@@ -12,8 +13,8 @@ from sqsjkr.locker import Locker
 class TableLocker(Leased, Locker):
     """Locks in the table, each as good as its worker's lease."""
 
-    def __init__(self, table: Table, session: Session) -> None:
-        super().__init__("lock", table, session)
+    def __init__(self, table: Table, session: Session, *, budget: LeaseBudget = STANDARD) -> None:
+        super().__init__("lock", table, session, budget)
 
     def proven_until(self) -> float:
         """Two thirds of a lease after the last successful beat was sent; over for good once that has passed.

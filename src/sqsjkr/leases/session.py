@@ -1,8 +1,9 @@
-"""One worker's presence in the table: until when may it trust what it holds, and who else is dead?
+"""A session: one worker's presence in the table, until when it trusts what it holds, and which others are dead.
 
-No clock of another host is ever read. The holder remembers when it *sent* its last successful beat; an observer
-remembers when it first *saw* that beat. A beat is seen after it was sent, so what the holder gives up by
-``FENCE x lease`` is gone before any observer's lease is over (docs/explanation/leases.md, with the proof).
+No clock of another host is ever read. The holder remembers when it *sent* its last successful heartbeat; an observer
+remembers when it first *saw* that heartbeat. A heartbeat is seen after it was sent, so what the holder gives up when
+``LeaseBudget.trusted`` is over is gone before any observer's lease is over (docs/explanation/leases.md, with the
+proof).
 """
 
 from __future__ import annotations
@@ -15,16 +16,12 @@ from typing import Protocol
 
 from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 
-LEASE = 30.0
-"""Seconds that an observer must see one beat unchanged before it may take over."""
-BEAT_EVERY = 5.0
-"""Seconds between two beats of a worker that holds something; one that holds nothing beats only while
-the table does not answer."""
-FENCE = 2 / 3
-"""The part of the lease after which a holder without a successful beat no longer trusts what it holds."""
+SIGHTINGS = 1000
+"""Sessions remembered at most; one that is forgotten costs its observer one more lease."""
 
 
 class Beats(Protocol):
@@ -40,29 +37,31 @@ class Beats(Protocol):
 class Session:
     """The name under which this process takes locks and claims, kept alive by one beat however many it holds.
 
-    ``lease`` in seconds; ``now`` is the host's clock (``clock.now``); ``trouble`` is told of beats that fail.
+    ``now`` is the host's clock (``clock.now``); ``outage`` begins with a heartbeat that fails and ends with the next
+    one that gets through.
     """
 
     def __init__(
         self,
         beats: Beats,
         *,
-        lease: float = LEASE,
+        budget: LeaseBudget = STANDARD,
         now: Callable[[], float] = clock.now,
-        trouble: Outage | None = None,
+        outage: Outage | None = None,
     ) -> None:
         self._beats = beats
-        self._lease = lease
+        self._budget = budget
         self.now = now
         self._name = ""
         self._proof = float("-inf")
         self._held: dict[str, str] = {}
         self._lost: set[str] = set()
-        self._seen: dict[str, tuple[int | None, float]] = {}
+        self.sightings = Sightings(beats, budget.lease, now)
+        """Which other sessions are dead."""
         self._beating: asyncio.Task[None] | None = None
-        if trouble is None:
-            trouble = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
-        self._trouble = trouble
+        if outage is None:
+            outage = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
+        self._outage = outage
 
     async def open(self) -> None:
         """Begin to beat whenever something is held. Opening twice is opening once."""
@@ -83,10 +82,10 @@ class Session:
         Raises ``BackendUnavailable`` when the lease has lapsed and cannot be renewed: then nothing may be taken.
         """
         now = self.now()
-        if not self._held and now - self._proof >= BEAT_EVERY:
+        if not self._held and now - self._proof >= self._budget.heartbeat_every:
             # Nobody holds a row of the old name, so nobody watches the new one yet: its lease begins now, for free.
             self._name, self._proof = uuid.uuid4().hex, now
-        if now >= self._fence():
+        if now >= self._proof + self._budget.trusted:
             await self._beat()
         return self._held.setdefault(token, self._name)
 
@@ -95,7 +94,7 @@ class Session:
 
         Ask after every taking: its answer may have been longer on its way than the lease lasts.
         """
-        if self.now() >= self._fence() or token in self._lost:
+        if self.now() >= self._proof + self._budget.trusted or token in self._lost:
             raise BackendUnavailable("the table's answer came after the lease was over: what it gave is not ours")
 
     def holder(self, token: str) -> str | None:
@@ -120,52 +119,59 @@ class Session:
 
     def proven_until(self) -> float:
         """Until when what is held is surely still ours; forever while nothing is held."""
-        return self._fence() if self._held else float("inf")
-
-    async def is_dead(self, session_id: str) -> bool:
-        """Has this session shown one and the same beat for a whole lease, seen from here?
-
-        Raises ``BackendUnavailable``. Ask only after reading the row that names the session: a session that lapsed
-        beats before it takes anything new, so a beat read after the row is never older than the row.
-        """
-        if self.is_mine(session_id):
-            return False
-        asked = self.now()
-        beat = await self._beats.read_beat(session_id)
-        known = self._seen.get(session_id)
-        if known is None or known[0] != beat:
-            self._seen[session_id] = (beat, self.now())
-            self._forget_old_sightings()
-            return False
-        return asked - known[1] >= self._lease
-
-    def _fence(self) -> float:
-        return self._proof + self._lease * FENCE
+        return self._proof + self._budget.trusted if self._held else float("inf")
 
     async def _beat(self) -> None:
         sent, name = self.now(), self._name
         await self._beats.beat(name)
         if name != self._name:
             return
-        if sent >= self._fence() and self._held:
+        if sent >= self._proof + self._budget.trusted and self._held:
             self._lost |= self._held.keys()
             emit(Event.LEASE_RESUMED, "the table answers again: locks may be taken")
         self._proof = max(self._proof, sent)
 
     async def _beat_forever(self) -> None:
+        probe_at = 0.0
         while True:
-            await asyncio.sleep(min(1.0, BEAT_EVERY))
-            if not self._name or not (self._held or self._trouble) or self.now() - self._proof < BEAT_EVERY:
-                continue  # in trouble it beats on with nothing held, or nobody would learn that the table answers again
+            await asyncio.sleep(min(1.0, self._budget.heartbeat_every))
+            now = self.now()
+            is_due = bool(self._held) and now - self._proof >= self._budget.heartbeat_every
+            # In an outage it beats with nothing held, too: that is how its end is noticed without taking a message.
+            if not is_due and not (self._outage and now >= probe_at):
+                continue
+            self._name = self._name or uuid.uuid4().hex
             try:
                 await self._beat()
-                self._trouble.over()
+                self._outage.ended()
             except BackendUnavailable as failure:
-                self._trouble.failed(f"no beat: {failure}")
+                probe_at = self.now() + self._outage.failed(f"heartbeat failed: {failure}")
             except Exception as bug:  # noqa: BLE001 - a worker that beats no more loses all its locks
-                emit(Event.LOG, f"no beat, by a bug in sqsjkr, please report it: {bug!r}")
+                emit(Event.LOG, f"heartbeat failed by a bug in sqsjkr, please report it: {bug!r}")
 
-    def _forget_old_sightings(self) -> None:
-        if len(self._seen) > 1000:  # noqa: PLR2004 - any bound will do; a sighting costs one more lease at worst
-            oldest = min(self._seen, key=lambda name: self._seen[name][1])
-            del self._seen[oldest]
+
+class Sightings:
+    """What this host has seen of other sessions' heartbeats, and which of them are dead therefore."""
+
+    def __init__(self, beats: Beats, lease: float, now: Callable[[], float]) -> None:
+        self._beats = beats
+        self._lease = lease
+        self._now = now
+        self._seen: dict[str, tuple[int | None, float]] = {}
+
+    async def is_dead(self, session_id: str) -> bool:
+        """Return whether this session has shown one and the same heartbeat for a whole lease, seen from here.
+
+        Raises ``BackendUnavailable``. Ask only after reading the row that names the session, and of no session of this
+        process: a session that lapsed beats before it takes anything new, so a heartbeat read after the row is never
+        older than the row.
+        """
+        asked = self._now()
+        beat = await self._beats.read_beat(session_id)
+        known = self._seen.get(session_id)
+        if known is None or known[0] != beat:
+            self._seen[session_id] = (beat, self._now())
+            if len(self._seen) > SIGHTINGS:
+                del self._seen[min(self._seen, key=lambda name: self._seen[name][1])]
+            return False
+        return asked - known[1] >= self._lease

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqsjkr.batcher import Batcher
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.leased import Leased
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Table
@@ -16,8 +17,8 @@ CONFIRM_LINGER = 0.05
 class TableThrottler(Leased, Throttler):
     """Claims in the table: one conditional write before a job starts, one batched write after it ended."""
 
-    def __init__(self, table: Table, session: Session) -> None:
-        super().__init__("claim", table, session)
+    def __init__(self, table: Table, session: Session, *, budget: LeaseBudget = STANDARD) -> None:
+        super().__init__("claim", table, session, budget)
         self._finishing = Batcher(table.finish_claims, size=CONFIRM_BATCH, linger=CONFIRM_LINGER)
 
     async def claim(self, message_id: str, owner: str) -> Claim:

@@ -1,8 +1,8 @@
-"""The last resort: ends the jobs when guard and worker die, or hang, in one and the same moment.
+"""The last resort: ends the jobs when guard and worker die, or freeze, at the same moment.
 
-It sleeps in a session of its own and is nobody's child here, so that whoever kills the daemon with all its children
-misses it. A pipe tells it that both are dead: only they have its writing end, and the kernel closes that however they
-end. Linux only, like the guard's better half (docs/explanation/platforms.md).
+It sleeps in a session of its own and is not a child of the daemon, so a kill of the daemon with all its children misses
+it. Guard and worker hold the writing end of a pipe, which the kernel closes however they end. Linux only: it finds jobs
+in ``/proc`` (docs/explanation/platforms.md).
 """
 
 from __future__ import annotations
@@ -17,32 +17,37 @@ from typing import NoReturn
 from sqsjkr import clock
 from sqsjkr.supervision import process_tree
 from sqsjkr.supervision.emergency_log import write
+from sqsjkr.supervision.process_title import set_title
 from sqsjkr.supervision.shared_state import SharedState
 
-PATIENCE = 20.0
-"""Seconds without a pulse after which guard and worker both count as hung; the guard itself acts well before."""
-GLANCE_EVERY = 1.0
-"""Seconds between two looks at the pulse."""
 _ENDING = 5.0
 _SWEEP_EVERY = 0.05
+_IGNORED = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),  # it ends when guard and worker have, not before
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO),
+)
 
 
 class Backstop:
-    """The guard's hold on it."""
+    """The guard's handle on the process."""
 
     def __init__(self, alive: int, gone: int) -> None:
         self._alive = alive
         self._gone = gone
 
     def dismiss(self) -> None:
-        """The worker has ended: let it go, and wait until it has."""
+        """End it, as the worker has ended, and wait until it has."""
         os.close(self._alive)
         select.select([self._gone], [], [], _ENDING)  # readable: its end of the pipe is closed
         os.close(self._gone)
 
 
-def stand_by(page: SharedState) -> Backstop | None:
-    """Start it. To be called before the worker is forked and before this process adopts orphans."""
+def stand_by(page: SharedState, *, silence: float, glance_every: float, title: str = "") -> Backstop | None:
+    """Start it. To be called before the worker is forked and before this process adopts orphans.
+
+    After ``silence`` seconds without a heartbeat it takes guard and worker for frozen and kills both; it looks every
+    ``glance_every`` seconds.
+    """
     if not process_tree.HAS_PROC:
         return None
     alive, gone = os.pipe(), os.pipe()
@@ -52,9 +57,13 @@ def stand_by(page: SharedState) -> Backstop | None:
         with contextlib.suppress(BaseException):
             os.close(alive[1])
             os.close(gone[0])
+            for number in _IGNORED:
+                signal.signal(number, signal.SIG_IGN)
             os.setsid()
-            if os.fork() == 0:  # its parent ends at once, so nobody's child is left
-                _wait(page, alive[0], guard)
+            if os.fork() == 0:  # its parent ends at once, so it becomes a child of the guard's own reaper
+                if title:
+                    set_title(title, "backstop")
+                _wait(page, alive[0], guard, silence, glance_every)
         os._exit(0)
     os.waitpid(child, 0)
     os.close(alive[0])
@@ -62,12 +71,11 @@ def stand_by(page: SharedState) -> Backstop | None:
     return Backstop(alive[1], gone[0])
 
 
-def _wait(page: SharedState, alive: int, guard: int) -> NoReturn:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)  # it ends when they have, not before
+def _wait(page: SharedState, alive: int, guard: int, silence: float, glance_every: float) -> NoReturn:
     born = clock.now()
-    while not select.select([alive], [], [], GLANCE_EVERY)[0]:
-        if clock.now() - (page.pulse()[0] or born) > PATIENCE:
+    while not select.select([alive], [], [], glance_every)[0]:
+        last, _ = page.last_heartbeat()
+        if clock.now() - (last or born) > silence:
             process_tree.send(filter(None, [page.worker(), guard]), signal.SIGKILL)  # 0: not there yet
     killed = _end_jobs(page)
     if killed:
@@ -77,11 +85,14 @@ def _wait(page: SharedState, alive: int, guard: int) -> NoReturn:
 
 
 def _end_jobs(page: SharedState) -> int:
-    """KILL what the running jobs consist of, until two looks find nothing. How many processes that were."""
+    """KILL the processes of the running jobs, until two looks find none. The number of processes killed."""
+    running = page.running()  # the worker is dead: nothing is added any more
+    census = process_tree.Census()
     killed: set[int] = set()
     until, empty_looks = clock.now() + _ENDING, 0
-    while page.running() and empty_looks < 2 and clock.now() < until:  # noqa: PLR2004 - as process.py does
-        found = {pid for mark, leader in page.running().items() for pid in process_tree.family(mark, leader)}
+    while running and empty_looks < process_tree.EMPTY_LOOKS and clock.now() < until:
+        census.take(0)  # the guard is dead, so orphans are no longer below it
+        found = {pid for mark, leader in running.items() for pid in census.family(mark, leader)}
         empty_looks = 0 if found else empty_looks + 1
         killed |= found
         process_tree.send(found, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What guard and backstop say when the worker can say nothing any more: one line where the log goes, in its form."""
+"""Write what guard and backstop did when the worker no longer can: one line, where and how the worker logs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ EVENT = "guard.killed"
 
 
 def write(page: SharedState, text: str) -> None:
-    """Write the line to stderr; whether anybody reads it must not matter."""
-    from datetime import datetime  # noqa: PLC0415 - kept out of the memory of processes that hope never to need it
+    """Write the line to stderr, unless that would block: ending the jobs comes first."""
+    from datetime import datetime  # noqa: PLC0415 - kept out of the memory of processes that rarely need it
 
     now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-    if page.speaks_json():
+    if page.logs_as_json():
         line = json.dumps({"time": now, "level": "error", "event": EVENT, "message": text})
     else:
         line = f"{now} ERROR {EVENT}  {text}"
     with contextlib.suppress(OSError):
-        if not select.select([], [2], [], 0)[1]:  # a pipe that nobody reads would hold us here
+        if not select.select([], [2], [], 0)[1]:  # a full pipe that nothing reads
             return
         os.write(2, f"{line}\n".encode())

@@ -1,8 +1,8 @@
-"""Jobs die with their worker. A small parent that adopts orphans, forwards signals, and cleans up if the worker dies.
+"""End jobs with their worker: a small parent that adopts orphans, forwards signals, and cleans up if the worker dies.
 
-Linux: the guard is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so whatever loses its parent stays below it.
-The worker hears of the guard's death by a signal (PR_SET_PDEATHSIG) and then ends its jobs itself. Elsewhere the guard
-ends process groups only (docs/explanation/platforms.md).
+Linux: the guard is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so a process that loses its parent stays
+below it. The kernel signals the guard's death to the worker (PR_SET_PDEATHSIG), which then ends its jobs itself.
+Elsewhere the guard ends process groups only (docs/explanation/platforms.md).
 """
 
 from __future__ import annotations
@@ -19,61 +19,96 @@ from sqsjkr import clock
 from sqsjkr.supervision import process_tree
 from sqsjkr.supervision.backstop import stand_by
 from sqsjkr.supervision.emergency_log import write
-from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.supervision.process_title import set_title
+from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
 
-SILENCE = 15.0
-"""Seconds without a pulse after which the worker counts as hung: half a lease, so its jobs end before a takeover."""
-LOOK_EVERY = 0.5
 GUARD_IS_DEAD = signal.SIGUSR2
-"""What the worker receives when its guard dies."""
+"""The signal that the worker receives when its guard dies; ``guard_is_dead`` tells it from a stray one."""
 EXIT_WORKER_DIED = 3
 """The guard's exit code when the worker died or hung and its jobs had to be ended."""
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _FORWARDED = {*_STOPS, signal.SIGUSR1}
 _WATCHED = {*_FORWARDED, signal.SIGCHLD}
+_STRAY = {signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO}
+"""They mean nothing to guard and worker, and must not end them. (Python ignores SIGPIPE by itself.)"""
 _PATIENCE = 5.0
+_SWEEP_EVERY = 0.01
 
 
-def guarded(work: Callable[[SharedState], int]) -> int:
+def guarded(
+    work: Callable[[SharedState], int],
+    *,
+    silence: float = 15.0,
+    look_every: float = 0.5,
+    backstop_silence: float = 20.0,
+    glance_every: float = 1.0,
+    title: str = "",
+) -> int:
     """Run ``work`` in a child, watched over by this process. The exit code: the child's, or ``EXIT_WORKER_DIED``.
 
     Call it early: what is imported here is memory that the guard keeps. Must be called in the main thread.
+
+    Args:
+        work: runs in the child; its result is the exit code.
+        silence: seconds without a heartbeat after which the worker counts as hung. Half a lease, so that its jobs end
+            before their locks are taken over.
+        look_every: seconds between two looks at the heartbeat.
+        backstop_silence: seconds without a heartbeat after which guard and worker both count as frozen; more than
+            ``silence``, so that the guard acts first.
+        glance_every: seconds between two looks of the backstop.
+        title: the command line that `ps` shows, with the role behind it; "" leaves the command lines alone.
     """
     _open_standard_streams()
     page = SharedState()
-    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited from our parent: then nobody could be waited for
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited from our parent: no child could be waited for
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    backstop = stand_by(page)
-    _prctl(_SET_CHILD_SUBREAPER, 1)
-    before = set(process_tree.descendants(os.getpid(), process_tree.living())) if process_tree.HAS_PROC else set()
-    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    guard = os.getpid()
+    backstop = stand_by(page, silence=backstop_silence, glance_every=glance_every, title=title)
+    page.guard = os.getpid()
+    page.adopts_orphans = _prctl(_SET_CHILD_SUBREAPER, 1)
+    before = _descendants()
+    watched = _WATCHED | {number for number in _STRAY if signal.getsignal(number) is signal.SIG_DFL}
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     worker = os.fork()
     if worker == 0:
-        _be_the_worker(guard, old_mask, page, work)
+        if title:
+            set_title(title, "worker")
+        _be_the_worker(old_mask, page, work)
+    if title:
+        set_title(title, "guard")
     try:
-        return _Watch(worker, page, before).until_it_ends()
+        watch = _Watch(worker, page, before, watched, silence=silence, look_every=look_every)
+        return watch.until_it_ends()
     finally:
         if backstop is not None:
             backstop.dismiss()
-        while signal.sigtimedwait(_WATCHED, 0) is not None:  # it came too late: there is nothing left to stop
+        while signal.sigtimedwait(watched, 0) is not None:  # it came too late: there is nothing left to stop
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
-def _be_the_worker(
-    guard: int, mask: set[int | signal.Signals], page: SharedState, work: Callable[[SharedState], int]
-) -> None:
+def _descendants() -> set[int]:
+    """What this process has started before: it is not the worker's."""
+    if not process_tree.HAS_PROC:
+        return set()
+    census = process_tree.Census()
+    census.take(os.getpid())
+    return census.below(os.getpid())
+
+
+def _be_the_worker(mask: set[int | signal.Signals], page: SharedState, work: Callable[[SharedState], int]) -> None:
     """In the child: work, and leave by the exit code alone."""
     code = 1
     try:
         os.setpgid(0, 0)  # a KILL to the guard's group must not take both: one of the two has to clean up
-        signal.signal(GUARD_IS_DEAD, lambda *_: os._exit(EXIT_WORKER_DIED))
+        for number in _STRAY:
+            if signal.getsignal(number) is signal.SIG_DFL:  # a handler, as jobs would inherit that a signal is ignored
+                signal.signal(number, lambda *_: None)
+        signal.signal(GUARD_IS_DEAD, lambda *_: os._exit(EXIT_WORKER_DIED) if guard_is_dead(page) else None)
         _prctl(_SET_PDEATHSIG, GUARD_IS_DEAD)
-        if os.getppid() != guard:  # it died before we asked to be told
+        if guard_is_dead(page):  # it died before the kernel was asked to signal that
             os._exit(EXIT_WORKER_DIED)
-        for number in _STOPS:  # until the worker has handlers of its own it has nothing to end
+        for number in _FORWARDED:  # until the worker has handlers of its own it has nothing to end
             signal.signal(number, lambda *_: os._exit(0))
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         page.set_worker(os.getpid())
@@ -92,17 +127,29 @@ def _be_the_worker(
 class _Watch:
     """The guard's whole life: wait for a signal, the worker's end, or its silence."""
 
-    def __init__(self, worker: int, page: SharedState, before: set[int]) -> None:
+    def __init__(
+        self,
+        worker: int,
+        page: SharedState,
+        before: set[int],
+        watched: set[signal.Signals],
+        *,
+        silence: float,
+        look_every: float,
+    ) -> None:
         self._worker = worker
         self._page = page
         self._before = before
+        self._watched = watched
+        self._silence = silence
+        self._look_every = look_every
         self._status: int | None = None
         self._killed: set[int] = set()
         self._born = clock.now()
 
     def until_it_ends(self) -> int:
         while self._status is None:
-            received = signal.sigtimedwait(_WATCHED, LOOK_EVERY)
+            received = signal.sigtimedwait(self._watched, self._look_every)
             if received is not None and received.si_signo in _FORWARDED:
                 process_tree.send([self._worker], signal.Signals(received.si_signo))
             self._reap()
@@ -122,37 +169,40 @@ class _Watch:
         return EXIT_WORKER_DIED
 
     def _hung(self) -> str:
-        """Why the worker is to be taken for dead, "" if it is well."""
+        """Why the worker counts as dead, "" if it is well."""
         now = clock.now()
-        pulse, fence = self._page.pulse()
-        if now > fence > 0:
+        last, deadline = self._page.last_heartbeat()
+        if now > deadline > 0:
             return "has not ended jobs whose lease it cannot prove"
-        if now - (pulse or self._born) > SILENCE:
-            return f"has been silent for {SILENCE:g}s"
+        if now - (last or self._born) > self._silence:
+            return f"has been silent for {self._silence:g}s"
         return ""
 
     def _end_jobs(self) -> None:
-        """KILL what the worker's running jobs consist of, until nothing is left."""
+        """KILL the processes of the worker's running jobs, until none is left."""
         running = self._page.running()
         if not running:
             return
-        until = clock.now() + _PATIENCE
-        while clock.now() < until:
-            if process_tree.HAS_PROC:
-                doomed = process_tree.doomed(os.getpid(), running, {*self._before, self._worker})
-            else:
-                doomed = set()
-                for leader in filter(None, running.values()):
-                    process_tree.send_to_group(leader, signal.SIGKILL)
-            self._reap()
-            if not doomed:
+        census = process_tree.Census()
+        until, empty_looks = clock.now() + _PATIENCE, 0
+        while process_tree.HAS_PROC and empty_looks < process_tree.EMPTY_LOOKS and clock.now() < until:
+            try:
+                census.take(os.getpid())
+            except OSError:  # the host is short of descriptors
                 break
+            doomed = census.doomed(os.getpid(), running, {*self._before, self._worker})
+            empty_looks = 0 if doomed else empty_looks + 1
             self._killed |= doomed
             process_tree.send(doomed, signal.SIGKILL)
-            time.sleep(0.01)
+            time.sleep(_SWEEP_EVERY)
+            self._reap()
+        if empty_looks < process_tree.EMPTY_LOOKS:  # nothing is known of the rest but its groups
+            for leader in filter(None, running.values()):
+                process_tree.send_to_group(leader, signal.SIGKILL)
+            self._reap()
 
     def _reap(self) -> None:
-        """Collect every child that has ended: the worker, and orphans that were given to us."""
+        """Collect every child that has ended: the worker, and orphans that were given to this process."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -165,7 +215,7 @@ class _Watch:
 
 
 def _open_standard_streams() -> None:
-    """A closed descriptor 0, 1 or 2 would be given to a socket next, and what is meant for people would land there."""
+    """Open those of descriptors 0, 1 and 2 that are closed: else a socket gets the number, and then the log."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -173,6 +223,6 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+def _prctl(option: int, value: int) -> bool:
+    """Whether the kernel did it."""
+    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)

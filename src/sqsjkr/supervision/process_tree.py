@@ -1,27 +1,34 @@
-"""Who descends from whom on this host, and which job a process belongs to. Linux; elsewhere process groups must do."""
+"""Which processes belong to which job, and how they are signalled. Linux; elsewhere process groups must do.
+
+Below a guard nothing can leave the guard's tree (it is a child subreaper), so a census walks down from the guard, and
+other processes of the host cost nothing. Without a guard it reads the whole of ``/proc``.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sqsjkr import clock
-
-# No pathlib, no dataclasses here: the guard imports this and little else, and keeps it in memory for good.
-# ruff: noqa: PTH110, PTH123, PTH208
+# No pathlib, dataclasses or asyncio here: the guard imports this and little else, and keeps it in memory for good.
+# ruff: noqa: PTH110, PTH208
 
 MARK = "SQSJKR_ATTEMPT"
 """The variable that every process of a job inherits, sessions of their own and double forks included."""
+EMPTY_LOOKS = 2
+"""Censuses in a row that must find no process of a job: one alone misses a child whose parent ends while it is taken,
+and the kernel may leave a child out of a parent's list when others of the list end (fs/proc/array.c)."""
 _PROC = "/proc"
 HAS_PROC = os.path.exists(f"{_PROC}/self/stat")
-_ZOMBIE, _DEAD = "Z", "X"
-_STARTTIME = 16  # field 22 of proc_pid_stat(5), counted from the one after the group
-_CENSUS_KEPT = 0.025
+_HAS_CHILDREN = os.path.exists(f"{_PROC}/thread-self/children")
+"""Whether the kernel lists children (CONFIG_PROC_CHILDREN); if not, every census reads the whole of ``/proc``."""
+_ZOMBIE, _DEAD = b"Z", b"X"
+_THREADS, _STARTED = 14, 16  # fields 20 and 22 of proc_pid_stat(5), counted from the one after the group
+_CHUNK = 65_536
+_WANTED = MARK.encode() + b"="
 
 
 class Process(NamedTuple):
@@ -32,71 +39,169 @@ class Process(NamedTuple):
     group: int
     started: int
     """When it was started, in clock ticks: tells it from a later process with the same pid."""
+    threads: int = 1
+
+    def lives(self) -> bool:
+        """Whether it still runs: a later process with its pid is another one."""
+        now = _read(self.pid)
+        return now is not None and now.started == self.started
 
 
-_NOBODY: Mapping[int, Process] = MappingProxyType({})
+NO_PROCESSES: Mapping[int, Process] = MappingProxyType({})
 
 
-def living() -> dict[int, Process]:
-    """Every process that has not ended, by pid."""
-    found = {}
-    for name in os.listdir(_PROC):
-        if name.isdigit() and (process := _read(int(name))) is not None:
-            found[process.pid] = process
-    return found
+class Census:
+    """The processes that may belong to jobs, read once for all jobs that are being ended. Used again for each sweep.
 
-
-def descendants(ancestor: int, processes: dict[int, Process]) -> set[int]:
-    """Pids of all that descend from ``ancestor``, itself not included."""
-    children: dict[int, list[int]] = {}
-    for process in processes.values():
-        children.setdefault(process.parent, []).append(process.pid)
-    found: set[int] = set()
-    unseen = list(children.get(ancestor, ()))
-    while unseen:
-        pid = unseen.pop()
-        if pid not in found:
-            found.add(pid)
-            unseen.extend(children.get(pid, ()))
-    return found
-
-
-def mark_of(pid: int) -> str | None:
-    """The job attempt a process was started for; None if it carries no mark or may not be read."""
-    wanted = MARK.encode() + b"="
-    with contextlib.suppress(OSError):
-        for entry in _content(pid, "environ").split(b"\0"):
-            if entry.startswith(wanted):
-                return entry[len(wanted) :].decode("ascii", "replace")
-    return None
-
-
-def family(mark: str, leader: int, known: Mapping[int, Process] = _NOBODY) -> dict[int, Process]:
-    """Every living process of one attempt: its group, whatever carries its mark, who was ``known``; all descendants.
-
-    Ask before anybody is ended: a child that emptied its environment and lost its parent is found as ``known`` alone.
+    ``reads`` counts the files of ``/proc`` that were read.
     """
-    if not HAS_PROC:
-        return {leader: Process(leader, os.getpid(), leader, 0)} if _group_lives(leader) else {}
-    processes, marks = _census(int(clock.now() / _CENSUS_KEPT))
-    # 0: it is being started. Group 0 is not its own: kernel threads have it, and whoever was put into a pid namespace.
-    ours = {pid for pid, process in processes.items() if leader and leader in {process.group, pid}}
-    ours |= {pid for pid, process in known.items() if pid in processes and processes[pid].started == process.started}
-    ours |= marks.get(mark, set())
-    for pid in tuple(ours):
-        ours |= descendants(pid, processes)
-    return {pid: processes[pid] for pid in ours - {os.getpid()} if _read(pid) is not None}
+
+    def __init__(self) -> None:
+        self.processes: dict[int, Process] = {}
+        self.reads = 0
+        self._children: dict[int, list[int]] = {}
+        self._groups: dict[int, list[int]] = {}
+        self._marks: dict[tuple[int, int], str | None] = {}
+        self._marked: dict[str, list[int]] = {}
+
+    def take(self, root: int, known: Iterable[Process] = ()) -> None:
+        """Read all that descends from ``root``, and from those ``known``; the whole host if ``root`` is 0."""
+        for _ in self.steps(root, known):
+            pass
+
+    def steps(self, root: int, known: Iterable[Process] = ()) -> Iterator[None]:
+        """As ``take``, pausing after each process. The census is valid once this is exhausted.
+
+        Raises:
+            OSError: ``/proc`` cannot be read, say for want of a descriptor: what was not seen may still be there.
+        """
+        found: dict[int, Process] = {}
+        if root and _HAS_CHILDREN:
+            # Those that are known are looked at whether or not their parents lead to them: see EMPTY_LOOKS.
+            for start in (root, *(process.pid for process in known)):
+                yield from self._below(start, found)
+        else:
+            for name in os.listdir(_PROC):
+                if name.isdigit() and (process := self._stat(int(name))) is not None:
+                    found[process.pid] = process
+                yield
+        marks: dict[tuple[int, int], str | None] = {}
+        for process in found.values():
+            key = process.pid, process.started
+            if key in self._marks:
+                marks[key] = self._marks[key]
+            else:
+                self._note_mark(key, marks)
+                yield
+        self._arrange(found, marks)
+
+    def family(self, mark: str, leader: int, known: Mapping[int, Process] = NO_PROCESSES) -> dict[int, Process]:
+        """The processes of one attempt: its group, what carries its mark, what was ``known``; and their descendants.
+
+        Ask before the first signal: a child that emptied its environment and lost its parent is only found as
+        ``known``.
+        """
+        # 0: it is being started. Group 0 is not its own: kernel threads have it, and what was put into a pid namespace.
+        ours = {leader, *self._groups.get(leader, ())} if leader else set()
+        ours |= {pid for pid, process in known.items() if self._is_still(process)}
+        ours.update(self._marked.get(mark, ()))
+        unseen = [pid for pid in ours if pid in self.processes]
+        found: dict[int, Process] = {}
+        while unseen:
+            pid = unseen.pop()
+            if pid not in found:
+                found[pid] = self.processes[pid]
+                unseen.extend(self._children.get(pid, ()))
+        found.pop(os.getpid(), None)
+        return found
+
+    def doomed(self, ancestor: int, running: Collection[str], spared: Collection[int]) -> set[int]:
+        """What must end when the worker below ``ancestor`` is dead: all but what finished jobs left behind.
+
+        A process without a readable mark may be of any job, so it ends too (a guard fails closed).
+        """
+        found: set[int] = set()
+        unseen = [(pid, False) for pid in self._children.get(ancestor, ())]
+        while unseen:
+            pid, ends = unseen.pop()
+            if pid not in spared:
+                mark = self._marks.get((pid, self.processes[pid].started))
+                ends = ends or mark is None or mark in running
+                if ends:
+                    found.add(pid)
+            unseen.extend((child, ends) for child in self._children.get(pid, ()))
+        return found
+
+    def below(self, ancestor: int) -> set[int]:
+        """Pids of all that descend from ``ancestor``, itself not included."""
+        found: set[int] = set()
+        unseen = list(self._children.get(ancestor, ()))
+        while unseen:
+            pid = unseen.pop()
+            found.add(pid)
+            unseen.extend(self._children.get(pid, ()))
+        return found
+
+    def _below(self, start: int, found: dict[int, Process]) -> Iterator[None]:
+        unseen = [start]
+        while unseen:
+            pid = unseen.pop()
+            if pid in found or (process := self._stat(pid)) is None:
+                continue
+            found[pid] = process
+            unseen.extend(self._children_of(process))
+            yield
+
+    def _stat(self, pid: int) -> Process | None:
+        self.reads += 1
+        return _read(pid)
+
+    def _children_of(self, process: Process) -> list[int]:
+        """Each thread has the children that it forked."""
+        tasks = f"{_PROC}/{process.pid}/task"
+        found: list[int] = []
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            threads = (str(process.pid),) if process.threads == 1 else os.listdir(tasks)
+            for thread in threads:
+                self.reads += 1
+                found += map(int, _content(f"{tasks}/{thread}/children").split())
+        return found
+
+    def _note_mark(self, key: tuple[int, int], marks: dict[tuple[int, int], str | None]) -> None:
+        """The mark of a process stays what it was at first sight, whatever it executes later."""
+        self.reads += 1
+        try:
+            environment = _content(f"{_PROC}/{key[0]}/environ")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return
+        if environment:  # it is empty for a moment during exec, so emptiness says nothing yet
+            marks[key] = _mark_in(environment)
+
+    def _arrange(self, found: dict[int, Process], marks: dict[tuple[int, int], str | None]) -> None:
+        children: dict[int, list[int]] = {}
+        groups: dict[int, list[int]] = {}
+        marked: dict[str, list[int]] = {}
+        for process in found.values():
+            children.setdefault(process.parent, []).append(process.pid)
+            groups.setdefault(process.group, []).append(process.pid)
+        for (pid, _), mark in marks.items():
+            if mark is not None:
+                marked.setdefault(mark, []).append(pid)
+        self.processes, self._children, self._groups = found, children, groups
+        self._marks, self._marked = marks, marked
+
+    def _is_still(self, process: Process) -> bool:
+        now = self.processes.get(process.pid)
+        return now is not None and now.started == process.started
 
 
-@lru_cache(maxsize=1)
-def _census(_moment: int) -> tuple[dict[int, Process], dict[str, set[int]]]:
-    """One look at the host, shared by all jobs that are being ended in the same moment."""
-    processes = living()
-    marks: dict[str, set[int]] = {}
-    for pid in processes:
-        if (mark := mark_of(pid)) is not None:
-            marks.setdefault(mark, set()).add(pid)
-    return processes, marks
+def group_lives(leader: int) -> bool:
+    """Whether a process group has a member, zombies included."""
+    try:
+        os.killpg(leader, 0)
+    except OSError:
+        return False
+    return True
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
@@ -112,39 +217,33 @@ def send_to_group(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
 
 
-def doomed(ancestor: int, running: Collection[str], spared: Collection[int]) -> set[int]:
-    """What must end when the worker below ``ancestor`` is dead: all but what finished jobs left behind.
-
-    A process without a readable mark may be anybody's, so it ends too (a guard fails closed).
-    """
-    processes = living()
-    below = descendants(ancestor, processes) - set(spared)
-    left_over = {pid for pid in below if (mark := mark_of(pid)) is not None and mark not in running}
-    for pid in below - left_over:
-        left_over -= descendants(pid, processes)
-    return below - left_over
-
-
-def _group_lives(leader: int) -> bool:
+def _content(path: str) -> bytes:
+    """Read a file of /proc in as few system calls as possible: there are thousands of files."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.killpg(leader, 0)
-    except OSError:
-        return False
-    return True
+        content = b""
+        while part := os.read(descriptor, _CHUNK):
+            content += part
+        return content
+    finally:
+        os.close(descriptor)
 
 
-def _content(pid: int, name: str) -> bytes:
-    with open(f"{_PROC}/{pid}/{name}", "rb", buffering=0) as file:
-        return file.readall()
+def _mark_in(environment: bytes) -> str | None:
+    for entry in environment.split(b"\0"):
+        if entry.startswith(_WANTED):
+            return entry[len(_WANTED) :].decode("ascii", "replace")
+    return None
 
 
 def _read(pid: int) -> Process | None:
     try:
-        stat = _content(pid, "stat")
-    except OSError:
+        stat = _content(f"{_PROC}/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     # The command's name stands in parentheses and may hold anything, parentheses included (proc_pid_stat(5)).
     state, parent, group, *others = stat[stat.rindex(b")") + 2 :].split(b" ", 20)
-    if state.decode() in {_ZOMBIE, _DEAD}:
+    threads = int(others[_THREADS])
+    if state in {_ZOMBIE, _DEAD} and threads <= 1:  # a first thread that ended before the others is a zombie, too
         return None
-    return Process(pid, int(parent), int(group), int(others[_STARTTIME]))
+    return Process(pid, int(parent), int(group), int(others[_STARTED]), threads)

@@ -1,16 +1,17 @@
-"""One page of memory that the worker and its guard share: the worker's pulse, and what it runs just now.
+"""Memory that the worker shares with its guard and the backstop: its heartbeat, and the jobs that run just now.
 
-Writing to it costs no system call, so a job costs the guard nothing; and what stands in it outlives the worker.
+Writing to it costs no system call, so a job costs the guard nothing; and its content outlives the worker.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 
-_PULSE = struct.Struct("=dd")
+_HEARTBEAT = struct.Struct("=dd")
 _PID = struct.Struct("=q")
-_JSON_AT = _PULSE.size + _PID.size
+_JSON_AT = _HEARTBEAT.size + _PID.size
 _FIRST = 64
 MARK_LENGTH = 24
 """Bytes of an attempt's mark (ASCII)."""
@@ -20,41 +21,48 @@ CAPACITY = 16_384
 
 
 class SharedState:
-    """Made before the fork; one writer (the worker), one reader (the guard)."""
+    """Made before the fork. The worker writes; guard and backstop read."""
 
     def __init__(self) -> None:
+        self.guard = 0
+        """The guard's pid, set before the fork; 0 without a guard."""
+        self.adopts_orphans = False
+        """Whether the guard becomes the parent of all below it that lose theirs; set before the fork."""
         self._memory = mmap.mmap(-1, _FIRST + CAPACITY * _SLOT.size)
         self._free: list[int] = []
         self._used = 0
         self._slots: dict[str, int] = {}
 
-    def beat(self, now: float, fence: float) -> None:
-        """The event loop is alive at ``now``; what is locked must be gone by ``fence`` (both on ``clock.now``)."""
-        _PULSE.pack_into(self._memory, 0, now, fence)
+    def heartbeat(self, now: float, deadline: float) -> None:
+        """Record that the event loop is alive at ``now`` and that jobs with locks must have ended by ``deadline``.
 
-    def pulse(self) -> tuple[float, float]:
-        """The last beat: (now, fence); (0, 0) before the first."""
-        now, fence = _PULSE.unpack_from(self._memory, 0)
-        return now, fence
+        Both are seconds of ``clock.now``.
+        """
+        _HEARTBEAT.pack_into(self._memory, 0, now, deadline)
+
+    def last_heartbeat(self) -> tuple[float, float]:
+        """The last heartbeat: (now, deadline); (0, 0) before the first."""
+        now, deadline = _HEARTBEAT.unpack_from(self._memory, 0)
+        return now, deadline
 
     def set_worker(self, pid: int) -> None:
-        """Which process the worker is."""
-        _PID.pack_into(self._memory, _PULSE.size, pid)
+        """Record the worker's pid."""
+        _PID.pack_into(self._memory, _HEARTBEAT.size, pid)
 
     def worker(self) -> int:
-        """The worker's pid."""
-        return int(_PID.unpack_from(self._memory, _PULSE.size)[0])
+        """The worker's pid, 0 if it was not started yet."""
+        return int(_PID.unpack_from(self._memory, _HEARTBEAT.size)[0])
 
-    def speak_json(self) -> None:
-        """The log is for machines, and so are last words."""
+    def log_as_json(self) -> None:
+        """Have guard and backstop write JSON, as the worker does."""
         self._memory[_JSON_AT] = 1
 
-    def speaks_json(self) -> bool:
-        """Is the log for machines?"""
+    def logs_as_json(self) -> bool:
+        """Whether the log is written as JSON."""
         return self._memory[_JSON_AT] == 1
 
     def enter(self, mark: str) -> None:
-        """An attempt is about to start a process."""
+        """Record an attempt that is about to start a process."""
         if self._free:
             index = self._free.pop()
         else:
@@ -63,11 +71,11 @@ class SharedState:
         _SLOT.pack_into(self._memory, self._at(index), mark.encode(), 0)
 
     def leads(self, mark: str, pid: int) -> None:
-        """The attempt's process group is ``pid``'s."""
+        """Record ``pid`` as the leader of the attempt's process group."""
         _SLOT.pack_into(self._memory, self._at(self._slots[mark]), mark.encode(), pid)
 
     def leave(self, mark: str) -> None:
-        """The attempt has ended: what it left in the background is no longer the job."""
+        """Forget an attempt that has ended: what it left in the background no longer belongs to the job."""
         index = self._slots.pop(mark)
         _SLOT.pack_into(self._memory, self._at(index), b"", 0)
         self._free.append(index)
@@ -84,3 +92,13 @@ class SharedState:
     @staticmethod
     def _at(index: int) -> int:
         return _FIRST + index * _SLOT.size
+
+
+def guard_is_dead(shared: SharedState) -> bool:
+    """In the worker: whether the guard that started it has died. False if there never was a guard."""
+    return shared.guard != 0 and os.getppid() != shared.guard
+
+
+def root_of_jobs(shared: SharedState) -> int:
+    """In the worker: the pid from which every process of a job descends; 0 if there is none, or none any more."""
+    return shared.guard if shared.adopts_orphans and not guard_is_dead(shared) else 0

@@ -39,6 +39,9 @@ class Event(Enum):
     WORKER_STOPPED = ("worker.stopped", "info", "The worker has stopped; nothing of it runs any more.")
     WORKER_PAUSED = ("worker.paused", "error", "The worker takes no new jobs until the reason it names is gone.")
     WORKER_RESUMED = ("worker.resumed", "info", "The worker takes new jobs again.")
+    HOST_EXHAUSTED = ("host.exhausted", "error", "The host can't start processes; jobs wait until it can.")
+    HOST_RECOVERED = ("host.recovered", "info", "The host starts processes again.")
+
     CONFIG_LOADED = ("config.loaded", "info", "The configuration was read from the file it names.")
     QUEUE_OPENED = ("queue.opened", "info", "The queue was found and can be received from.")
     QUEUE_UNREACHABLE = (

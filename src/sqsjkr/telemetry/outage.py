@@ -1,4 +1,4 @@
-"""One log line when trouble begins, one when it is over, and a growing pause in between."""
+"""One log line when trouble begins, one when it is over, and growing pauses in between."""
 
 from __future__ import annotations
 
@@ -9,43 +9,57 @@ from sqsjkr import clock
 from sqsjkr.telemetry.events import Event, emit
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 20.0
 
 
 class Outage:
-    """A run of failures of one thing (a queue, a table, a disk)."""
+    """A run of failures of one thing: a queue, a table, the start of jobs. True while it lasts.
+
+    The log says once that ``subject`` fails, and once that it works again, in the words of ``over``.
+    """
 
     def __init__(
         self,
-        what: str,
+        subject: str,
         begins: Event,
         ends: Event,
         *,
+        over: str = "answers again",
+        longest_pause: float = 20.0,
         now: Callable[[], float] = clock.now,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._what = what
+        self._subject = subject
         self._begins = begins
         self._ends = ends
+        self._over = over
+        self._longest_pause = longest_pause
         self._now = now
         self._jitter = jitter
         self._failures = 0
-        self._since = 0.0
+        self._why = ""
+        self.since = 0.0
+        """When it began, on ``clock.now``."""
+
+    @property
+    def reason(self) -> str:
+        """What failed and why, on one line; "" while nothing does."""
+        return f"{self._subject}: {self._why}" if self._failures else ""
 
     def failed(self, why: object) -> float:
-        """Count a failure; the seconds to wait before the next try (full jitter, 0.25 s to 20 s)."""
+        """Count a failure; return the seconds to wait before the next try (full jitter, growing to the longest)."""
+        self._why = " ".join(str(why).split())
         if not self._failures:
-            self._since = self._now()
-            emit(self._begins, f"{self._what}: {why} (tried again with growing pauses until it answers)")
+            self.since = self._now()
+            emit(self._begins, f"{self.reason}; retrying with growing pauses")
         self._failures += 1
-        most = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
+        most = min(self._longest_pause, FIRST_PAUSE * 2 ** min(self._failures, 10))
         return self._jitter(most / 4, most)
 
-    def over(self) -> None:
-        """It answered. Says so if it had not before."""
+    def ended(self) -> None:
+        """End the outage, if there is one, and log that."""
         if self._failures:
-            took = self._now() - self._since
-            emit(self._ends, f"{self._what}: answers again after {took:.1f}s and {self._failures} failures")
+            tries = "1 failure" if self._failures == 1 else f"{self._failures} failures"
+            emit(self._ends, f"{self._subject} {self._over} after {self._now() - self.since:.1f}s ({tries})")
             self._failures = 0
 
     def __bool__(self) -> bool:

@@ -8,19 +8,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqsjkr.outcome import Counter, Outcome
+from sqsjkr.attempt import Attempt
+from sqsjkr.outcome import Counter, Ending, Outcome
+from sqsjkr.telemetry.observer import Observer
 
 
-class Stats:
+class Stats(Observer):
     """Counts endings and knows how many slots are busy. Belongs to one event loop, so every answer adds up."""
 
     def __init__(self, *, slots: int) -> None:
         self.slots = slots
         """How many jobs may run at once."""
         self.busy = 0
-        """How many run now; the worker keeps it. A job that waits for a lock holds no slot and is not busy."""
+        """How many run now; the slots keep it. A job that waits for a lock holds no slot and is not busy."""
         self._invocations: Tally[Counter] = Tally()
         self._ended = {outcome.label: 0 for outcome in Outcome}
+
+    def settled(self, attempt: Attempt, ending: Ending) -> None:  # noqa: ARG002 - an observer's arguments
+        """Count a delivery once the queue knows what becomes of its message."""
+        self.count(ending.outcome)
 
     def count(self, outcome: Outcome) -> None:
         """Count one delivery that has ended, in its counter if it has one."""
@@ -29,7 +35,7 @@ class Stats:
             self._invocations[outcome.counter] += 1
 
     @property
-    def ended(self) -> Mapping[str, int]:
+    def outcomes(self) -> Mapping[str, int]:
         """How many deliveries ended in each outcome, by its label; also those that the metrics leave out."""
         return MappingProxyType(self._ended)
 

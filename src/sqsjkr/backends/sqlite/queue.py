@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from sqsjkr import clock
 from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending
 from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 RETENTION = 14 * 86_400.0
@@ -26,14 +26,14 @@ POLL = 0.05
 class SQLiteQueue(Queue):
     """The queue of the embedded store. Its clock is this host's wall clock."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__()
+    def __init__(self, store: Store, *, budget: LeaseBudget = STANDARD) -> None:
+        super().__init__(budget=budget)
         self._store = store
 
     @classmethod
-    def configured(cls, connections: Connections) -> SQLiteQueue:
-        """The queue in the store of the settings."""
-        return cls(connections.once(Store, connections.settings.local))
+    def configured(cls, connections: Connections, budget: LeaseBudget) -> SQLiteQueue:
+        """Return the queue in the store of the settings."""
+        return cls(connections.once(Store, connections.settings.local), budget=budget)
 
     async def send(self, bodies: Sequence[str], *, delay: float = 0.0) -> list[str]:
         """Put messages on the queue, durably, in one transaction. Returns their ids, in order."""
@@ -89,8 +89,7 @@ class SQLiteQueue(Queue):
         hidden = await self._store.write(hide)
         return [None if done else Lapsed("delivered again, or deleted") for done in hidden]
 
-    async def _bury(self, message: Message, ending: Ending) -> None:
-        reason = f"{ending.outcome.label}: {ending.detail}"
+    async def _bury(self, message: Message, reason: str) -> None:
         await self._store.write(lambda db: _move_to_dead_letters(db, message.id, reason))
 
 

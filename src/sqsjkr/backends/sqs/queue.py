@@ -12,8 +12,8 @@ from sqsjkr.backends.aws.codes import bare, code_of
 from sqsjkr.backends.aws.errors import AWSRefused
 from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending
 from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 _GONE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
@@ -26,15 +26,15 @@ _SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupI
 class SQSQueue(Queue):
     """One SQS queue, standard or FIFO."""
 
-    def __init__(self, queue: QueueClient) -> None:
-        super().__init__()
+    def __init__(self, queue: QueueClient, *, budget: LeaseBudget = STANDARD) -> None:
+        super().__init__(budget=budget)
         self._queue = queue
         self._dead_letters: QueueClient | None = None
 
     @classmethod
-    def configured(cls, connections: Connections) -> SQSQueue:
-        """The queue of the settings."""
-        return cls(QueueClient.configured(connections))
+    def configured(cls, connections: Connections, budget: LeaseBudget) -> SQSQueue:
+        """Return the queue of the settings."""
+        return cls(QueueClient.configured(connections), budget=budget)
 
     async def _open(self) -> QueueFacts:
         queue = self._queue
@@ -82,13 +82,13 @@ class SQSQueue(Queue):
             ],
         )
 
-    async def _bury(self, message: Message, ending: Ending) -> None:
+    async def _bury(self, message: Message, reason: str) -> None:
         if self._dead_letters is None:
             raise BackendRefused(f"{self._queue.name} has no dead-letter queue")
         request: dict[str, Any] = {
             "MessageBody": message.body,
             "MessageAttributes": {
-                "sqsjkr.reason": _text(f"{ending.outcome.label}: {ending.detail}"[:1000]),
+                "sqsjkr.reason": _text(reason[:1000]),
                 "sqsjkr.message_id": _text(message.id),
                 "sqsjkr.sent_at": _text(f"{message.sent_at:.3f}"),
             },

@@ -1,0 +1,33 @@
+"""The options that verbs share. ``settings`` makes the configuration of them."""
+
+from __future__ import annotations
+
+import argparse
+
+DEFAULT_FILE = "/etc/sqsjkr/config.toml"
+
+
+def add_where(parser: argparse.ArgumentParser, *, table: bool = True) -> None:
+    """Add the options that say which queue; ``--lock-table`` only for verbs that use the table."""
+    where = parser.add_argument_group("which queue")
+    where.add_argument("--conf", metavar="FILE", help=f"configuration (default: {DEFAULT_FILE}; none with --local)")
+    where.add_argument("--local", metavar="DIR", help="use the embedded store in this directory instead of AWS")
+    where.add_argument("--profile", metavar="NAME", help="profile in the AWS configuration files")
+    where.add_argument("--region", metavar="NAME", help="AWS region (default: as the file or AWS_REGION says)")
+    if table:
+        where.add_argument(
+            "--lock-table", metavar="NAME", help="DynamoDB table for locks and throttle rows (default: sqsjkr)"
+        )
+
+
+def add_stats(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the stats are."""
+    parser.add_argument(
+        "--stats-port", metavar="PORT", type=_number, help="TCP port of the stats (default: 8061; none with --local)"
+    )
+    parser.add_argument("--stats-socket", metavar="PATH", help="Unix socket of the stats, instead of a port")
+
+
+def _number(text: str) -> int | str:
+    """Read a number. Anything else is left as it is, for the configuration's own check to name."""
+    return int(text) if text.isascii() and text.isdigit() else text

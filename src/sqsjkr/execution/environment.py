@@ -1,0 +1,29 @@
+"""The variables of a job: the daemon's own, the job's, and sqsjkr's (docs/reference/environment.md)."""
+
+from __future__ import annotations
+
+from sqsjkr.attempt import Attempt
+from sqsjkr.supervision.process_tree import MARK
+
+
+def for_job(attempt: Attempt) -> dict[bytes, bytes]:
+    """Return what a job's environment gets beside the daemon's: its own variables, then sqsjkr's."""
+    env = attempt.job.env if attempt.job else {}
+    return {key.encode(): value.encode() for key, value in env.items() if key} | of_sqsjkr(attempt)
+
+
+def of_sqsjkr(attempt: Attempt) -> dict[bytes, bytes]:
+    """Return sqsjkr's variables alone."""
+    job, message = attempt.job, attempt.message
+    variables = {
+        "SQSJKR_JOB_ID": message.id,
+        "SQSJKR_EVENT_ID": attempt.name,
+        "SQSJKR_RECEIVE_COUNT": str(message.receive_count),
+        "SQSJKR_SENT_AT": f"{message.sent_at:.3f}",
+        MARK: attempt.id,
+    }
+    if job and job.lock_id:
+        variables["SQSJKR_LOCK_ID"] = job.lock_id
+        if attempt.fencing_token:
+            variables["SQSJKR_FENCE"] = str(attempt.fencing_token)
+    return {key.encode(): value.encode() for key, value in variables.items()}

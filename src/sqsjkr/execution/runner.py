@@ -1,0 +1,87 @@
+"""Runs the command of an attempt: registered while it runs, its output followed, its end returned as a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sqsjkr import clock
+from sqsjkr.attempt import Attempt
+from sqsjkr.execution import environment
+from sqsjkr.execution.command import CannotStart, Command
+from sqsjkr.execution.output import Output
+from sqsjkr.execution.registry import Registry
+from sqsjkr.intake.brake import Brake
+from sqsjkr.journal import Journal
+from sqsjkr.outcome import Exit, NotStarted
+from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.telemetry.events import Event, emit, says
+
+
+class Runner:
+    """Starts commands and waits for them. ``output_tail`` and ``output_rate`` in bytes and bytes per second."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        brake: Brake,
+        journal: Journal,
+        shared: SharedState,
+        *,
+        output_tail: int = 65_536,
+        output_rate: int = 1_048_576,
+    ) -> None:
+        self._registry = registry
+        self._brake = brake
+        self._journal = journal
+        self._shared = shared
+        self._output_tail = output_tail
+        self._output_rate = output_rate
+        self._environment = dict(os.environb)
+
+    async def run_job(self, attempt: Attempt) -> Exit | NotStarted:
+        """Run the job's own command to its end."""
+        command = attempt.job.command if attempt.job else ""
+        self._journal.started(attempt, command)
+        return await self.run(attempt, command, environment.for_job(attempt))
+
+    async def run(
+        self,
+        attempt: Attempt,
+        command: str,
+        variables: Mapping[bytes, bytes],
+        *,
+        stdin: bytes | None = None,
+        within: float = float("inf"),
+    ) -> Exit | NotStarted:
+        """Run a shell command on behalf of an attempt; it is ended after ``within`` seconds."""
+        output, shell = self._output(attempt), Command(attempt.id, self._shared)
+        begun = clock.now()
+        self._registry.enter(attempt, shell, deadline=begun + within)
+        try:
+            end = await shell.run(
+                command, self._environment | dict(variables), output, stdin=stdin, started=self._brake.host_recovered
+            )
+        except CannotStart as why:
+            if why.again:
+                self._brake.host_failed(why)
+            return NotStarted(str(why), why.again)
+        finally:
+            self._registry.leave(attempt)
+        if end.leftovers:
+            emit(Event.PROCESS_LEFT, f"{attempt.name} left processes running in the background")
+        return replace(end, seconds=clock.now() - begun, tail=output.tail() if end.status else "")
+
+    def _output(self, attempt: Attempt) -> Output:
+        def cut(size: int) -> None:
+            text = f"{attempt.name}: {size} bytes came too fast to be logged"
+            emit(Event.JOB_OUTPUT_CUT, text, message_id=attempt.message.id, event_id=attempt.name)
+
+        return Output(
+            on_line=(lambda line: self._journal.printed(attempt, line)) if says("info") else None,
+            on_cut=cut,
+            rate=self._output_rate,
+            tail=self._output_tail,
+            now=clock.now,
+        )

@@ -1,0 +1,85 @@
+"""The brake: the one place that knows why no new jobs are taken just now.
+
+The gate pulls it when locks and claims can't be checked, the runner when the host can't start processes; the log's disk
+is looked at. The backlog asks it how much may be taken, ``/healthz`` asks it why nothing is.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sqsjkr import clock
+from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.outage import Outage
+
+
+class LogHealth(Protocol):
+    """The part of the log that the brake looks at."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the log can't be written; None while it can."""
+
+
+class Brake:
+    """Holds new jobs back for as long as one of its reasons lasts.
+
+    ``table`` is the outage of whatever keeps locks and claims. If ``table_is_probed``, heartbeats find out when it is
+    over, and no message is taken meanwhile; else one message at a time must find out.
+    """
+
+    def __init__(self, table: Outage, host: Outage, *, log: LogHealth | None, table_is_probed: bool) -> None:
+        self._table = table
+        self._host = host
+        self._log = log
+        self._table_is_probed = table_is_probed
+        self._log_failure: str | None = None
+        self._log_failed_at = 0.0
+        self._retry_at = 0.0
+
+    def table_failed(self, why: object) -> None:
+        """Hold: a lock or claim could not be checked."""
+        self._retry_at = clock.now() + self._table.failed(why)
+
+    def table_answered(self) -> None:
+        """Go on: locks and claims can be checked."""
+        self._table.ended()
+
+    def host_failed(self, why: object) -> None:
+        """Hold: the host could not start a process."""
+        self._retry_at = clock.now() + self._host.failed(why)
+
+    def host_recovered(self) -> None:
+        """Go on: the host started a process."""
+        self._host.ended()
+
+    def look(self) -> None:
+        """Notice whether the log can be written, and say so when that changes."""
+        failure = self._log.failure if self._log else None
+        if failure == self._log_failure:
+            return
+        if failure:
+            self._log_failed_at = clock.now()
+            emit(Event.WORKER_PAUSED, f"no new jobs: {failure}")
+        else:
+            emit(Event.WORKER_RESUMED, f"new jobs again; it was: {self._log_failure}")
+        self._log_failure = failure
+
+    @property
+    def reason(self) -> str | None:
+        """Why no new jobs are taken, on one line; None if they are."""
+        return self._table.reason or self._host.reason or (self._log.failure if self._log else None)
+
+    @property
+    def held_since(self) -> float:
+        """Since when jobs are held back, on ``clock.now``; infinity if they are not."""
+        since = [outage.since for outage in (self._table, self._host) if outage]
+        return min(since + ([self._log_failed_at] if self._log_failure else []), default=float("inf"))
+
+    def allows(self, messages: int) -> int:
+        """Return how many of these messages may be asked for now."""
+        if self._log_failure or (self._table and self._table_is_probed):
+            return 0
+        if self._table or self._host:
+            return min(messages, 1) if clock.now() >= self._retry_at else 0
+        return messages

@@ -1,0 +1,201 @@
+"""Settlement: gives back what the gate took and tells the queue what becomes of the message, until both answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from sqsjkr import clock, policy
+from sqsjkr.attempt import Attempt
+from sqsjkr.errors import BackendUnavailable
+from sqsjkr.gate import Gate
+from sqsjkr.intake.waiting_room import WaitingRoom
+from sqsjkr.journal import Journal
+from sqsjkr.leases.budget import LeaseBudget
+from sqsjkr.leases.proof import Proof
+from sqsjkr.message import Message
+from sqsjkr.outcome import Ending, Outcome, Settlement
+from sqsjkr.queue import Queue
+from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.outage import Outage
+
+FIRST_RETRY = 0.2
+
+
+class Settler:
+    """The one place that settles messages. ``changed`` is set after each: a message may follow, or a waiter try."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        gate: Gate,
+        room: WaitingRoom,
+        proof: Proof,
+        journal: Journal,
+        changed: asyncio.Event,
+        *,
+        budget: LeaseBudget,
+    ) -> None:
+        self._queue = queue
+        self._gate = gate
+        self._room = room
+        self._proof = proof
+        self._journal = journal
+        self._changed = changed
+        self._budget = budget
+        self._persistence = _Persistence(budget)
+        self._confirming: set[asyncio.Task[bool]] = set()
+        self._closing = False
+
+    async def settle(self, attempt: Attempt, ending: Ending) -> Ending:
+        """Settle one message: give back lock and claim, then wait here, or delete, release or bury it.
+
+        Returns the ending as it was settled: a job that can't wait here ends as CROWDED. What a lock or claim table
+        does not answer in time is given back after the message is settled: a table that is out must not keep the
+        message from other workers.
+        """
+        done = attempt.deleted or ending.settlement is Settlement.DELETE
+        given_back = await self._give_back(attempt, done=done, within=self._budget.give_back_within)
+        if not (ending.settlement is Settlement.KEEP and self._park(attempt, ending)):
+            ending = await self._tell_queue(attempt, ending)
+        self._journal.settled(attempt, ending)
+        self._changed.set()
+        if not given_back:
+            await self._give_back(attempt, done=done)
+            self._changed.set()
+        return ending
+
+    async def delete_first(self, attempt: Attempt) -> Ending | None:
+        """Delete the message before its job starts (``ack = "start"``). None: it is deleted, and the job may start.
+
+        What is not surely deleted does not run.
+        """
+        if not await self._persistence.until_answered(partial(self._queue.delete, attempt.message)):
+            return Ending(Outcome.UNANSWERED, "the message could not be deleted", self._budget.short_pause)
+        attempt.deleted = True
+        self._changed.set()
+        confirm = partial(self._gate.give_back_claim, attempt, done=True)
+        task = asyncio.create_task(self._persistence.until_answered(confirm))
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+        if clock.now() >= self._proof.until(attempt):  # the delete took longer than the lease lasts
+            return Ending(Outcome.ERRORED, "its lease lapsed while its message was being deleted")
+        return None
+
+    async def hand_back(self, messages: Sequence[Message], why: str, delay: float = 0.0) -> None:
+        """Settle messages whose jobs were not started: visible again in ``delay`` seconds."""
+        ending = Ending(Outcome.RETURNED, why, delay)
+        await asyncio.gather(*(self.settle(Attempt(message, ""), ending) for message in messages))
+
+    def close(self) -> None:
+        """Let no message wait here any more: no slot will come free for it."""
+        self._closing = True
+
+    def give_up(self) -> None:
+        """Retry nothing any more, and wait for no answer that is on its way: what is unsettled comes back by itself."""
+        self._persistence.give_up()
+
+    async def _give_back(self, attempt: Attempt, *, done: bool, within: float | None = None) -> bool:
+        """Give back lock and claim at the same time. False if that was not answered ``within`` so many seconds."""
+        verbs: list[Callable[[], Awaitable[None]]] = []
+        if attempt.locked:
+            verbs.append(partial(self._gate.give_back_lock, attempt))
+        if attempt.claimed:
+            verbs.append(partial(self._gate.give_back_claim, attempt, done=done))
+        if not verbs:
+            return True
+        try:
+            async with asyncio.timeout(within):
+                persist = self._persistence.until_answered
+                if len(verbs) == 1:  # nearly always: a task for it would be a waste
+                    return await persist(verbs[0])
+                return all(await asyncio.gather(*map(persist, verbs)))
+        except TimeoutError:
+            return False
+
+    def _park(self, attempt: Attempt, ending: Ending) -> bool:
+        """Let a refused job's message wait here. False if it can't."""
+        job, message = attempt.job, attempt.message
+        if self._closing or job is None:
+            return False
+        if ending.outcome is Outcome.LOCKED:
+            expires = message.received_at + job.life_time - message.age if job.life_time else float("inf")
+            return self._room.park(message, f"lock {job.lock_id}", expires=expires)
+        # A copy: whether its job is too old is for the one that runs to say.
+        return self._room.park(message, f"message {message.id}", expires=float("inf"), stay=self._budget.longest_stay)
+
+    async def _tell_queue(self, attempt: Attempt, ending: Ending) -> Ending:
+        message = attempt.message
+        self._room.forget(message)
+        if ending.settlement is Settlement.DELETE:
+            verb = partial(self._queue.delete, message)
+        elif ending.settlement is Settlement.BURY:
+            verb = partial(self._queue.bury, message, f"{ending.outcome.label}: {ending.detail}")
+        else:
+            if ending.settlement is Settlement.KEEP:
+                ending = policy.settle_elsewhere(ending, closing=self._closing)
+            verb = partial(self._queue.release, message, ending.delay)
+        await self._persistence.until_answered(verb)
+        if not ending.is_final and (behind := self._queue.behind(message)):
+            await self.hand_back(behind, "it follows a message of its group that went back")
+        return ending
+
+
+class _Persistence:
+    """Sends a request until it is answered, or until it is time to give up."""
+
+    def __init__(self, budget: LeaseBudget) -> None:
+        self._longest_pause = budget.longest_retry
+        self._giving_up = asyncio.Event()
+        self._on_their_way: set[asyncio.Task[object]] = set()
+        self._outage = Outage(
+            "settling messages",
+            Event.SETTLE_RETRIED,
+            Event.SETTLE_RESUMED,
+            over="works again",
+            longest_pause=budget.longest_outage_pause,
+        )
+
+    def give_up(self) -> None:
+        """Try nothing a second time, and wait for no answer that is on its way."""
+        self._giving_up.set()
+        for task in self._on_their_way:
+            task.cancel()
+
+    async def until_answered(self, verb: Callable[[], Awaitable[None]]) -> bool:
+        """Send a request until it is answered: True; or until ``give_up``: False."""
+        pause = FIRST_RETRY
+        while True:
+            try:
+                await self._once(verb)
+            except BackendUnavailable as trouble:
+                if self._giving_up.is_set():
+                    emit(Event.SETTLE_GIVEN_UP, f"not settled, the message comes back by itself: {trouble}")
+                    return False
+                self._outage.failed(trouble)
+            else:
+                self._outage.ended()
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._giving_up.wait(), random.uniform(pause / 2, pause))  # noqa: S311 - jitter
+            pause = min(self._longest_pause, pause * 2)
+
+    async def _once(self, verb: Callable[[], Awaitable[None]]) -> None:
+        """One try. ``give_up`` cuts it off: what a table does not answer must not keep the queue from being told."""
+        task = asyncio.current_task()
+        if task is None or self._giving_up.is_set():
+            await verb()
+            return
+        self._on_their_way.add(task)
+        try:
+            await verb()
+        except asyncio.CancelledError:
+            if not self._giving_up.is_set():
+                raise
+            task.uncancel()
+            raise BackendUnavailable("no answer before the worker had to stop") from None
+        finally:
+            self._on_their_way.discard(task)

@@ -1,0 +1,86 @@
+"""The log lines about jobs: started, what they print, ended, waiting, returned."""
+
+from __future__ import annotations
+
+import logging
+
+from sqsjkr import clock
+from sqsjkr.attempt import Attempt
+from sqsjkr.outcome import Ending, Settlement
+from sqsjkr.telemetry.events import Event, emit, says
+from sqsjkr.telemetry.observer import Observer
+
+_WAITERS_REMEMBERED = 10_000
+
+
+class JobLog(Observer):
+    """Writes the lines of docs/reference/log-events.md that begin with ``job.``."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, None] = {}
+
+    def started(self, attempt: Attempt, command: str) -> None:
+        """Log the command, shortened, and how long its message waited."""
+        message = attempt.message
+        waited = message.age_at(clock.now())
+        emit(
+            Event.JOB_STARTED,
+            f"{attempt.name}: {shorten(command)} (message {message.id}, waited {waited:.1f}s, "
+            f"delivery {message.receive_count})",
+            message_id=message.id,
+            event_id=attempt.name,
+            lock_id=(attempt.job.lock_id if attempt.job else "") or None,
+        )
+
+    def printed(self, attempt: Attempt, line: str) -> None:
+        """Log one line of output."""
+        emit(
+            Event.JOB_OUTPUT,
+            f"{attempt.name}: {line}",
+            message_id=attempt.message.id,
+            event_id=attempt.name,
+        )
+
+    def ended(self, attempt: Attempt, ending: Ending) -> None:
+        """Log the outcome; of a job that waits, at info once and at debug from then on."""
+        outcome, message_id = ending.outcome, attempt.message.id
+        if ending.settlement is Settlement.KEEP:
+            level = logging.DEBUG if message_id in self._waiting else None
+            self._remember(message_id)
+            emit(
+                Event.JOB_WAITING,
+                f"{attempt.name}: {ending.detail}",
+                level=level,
+                message_id=message_id,
+                event_id=attempt.name,
+                outcome=outcome.label,
+            )
+            return
+        self._waiting.pop(message_id, None)
+        emit(
+            Event.JOB_ENDED,
+            f"{attempt.name}: {outcome.label} {ending.detail}",
+            level=outcome.level,
+            message_id=message_id,
+            event_id=attempt.name,
+            outcome=outcome.label,
+        )
+        if ending.tail and not says("info"):  # else its lines stand above already
+            for line in ending.tail.splitlines():
+                emit(
+                    Event.JOB_OUTPUT,
+                    f"{attempt.name}: {line}",
+                    level=outcome.level,
+                    message_id=message_id,
+                    event_id=attempt.name,
+                )
+
+    def _remember(self, message_id: str) -> None:
+        self._waiting[message_id] = None
+        if len(self._waiting) > _WAITERS_REMEMBERED:  # those went back to the queue and ended elsewhere
+            del self._waiting[next(iter(self._waiting))]
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """Return one line's worth of a command."""
+    return text if len(text) <= most else f"{text[:most]}..."
