@@ -1,4 +1,4 @@
-"""Port: where jobs are put on a queue."""
+"""Port: puts jobs on a queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LONGEST = 1_048_576
-"""Bytes of one message, and of all messages of one request (AWS: Amazon SQS message quotas)."""
+"""Bytes: the most in one message, and in all messages of one request (AWS: Amazon SQS message quotas)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +20,12 @@ class Terms:
     """On a FIFO queue, which needs one, the message group: its jobs run one at a time. On a standard queue the tenant
     whose backlog must not delay that of others (AWS: Amazon SQS fair queues); it orders nothing."""
     dedup_id: str = ""
-    """Deduplication id on a FIFO queue; "" gives every message one of its own."""
+    """Deduplication id on a FIFO queue; "" for a new one for each message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A message that the queue did not take."""
+    """A message that the queue did not accept."""
 
     reason: str
 
@@ -34,16 +34,16 @@ class Sender(ABC):
     """Puts messages on one queue."""
 
     size = 10
-    """Messages that one ``send`` takes at most."""
+    """The most messages that one ``send`` takes."""
 
     async def open(self) -> None:
         """Get ready to send. Raises ``BackendRefused`` if that is impossible."""
 
     @abstractmethod
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
-        """Put messages on the queue: for each, in order, its id, or why it was not taken.
+        """Put messages on the queue. Returns, for each in order, its id, or why it was rejected.
 
-        Raises ``BackendUnavailable`` if the queue does not answer, or takes nothing from us.
+        Raises ``BackendUnavailable`` if the queue does not answer, or refuses all of them.
         """
 
     async def close(self) -> None:

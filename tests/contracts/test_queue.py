@@ -291,7 +291,7 @@ class TestOnSQLite(QueueContract):
         place.write_text("a file, not a directory")
         store = Store(place)
         for _ in range(2):
-            with pytest.raises(BackendRefused, match="cannot make the directory"):
+            with pytest.raises(BackendRefused, match="cannot create the directory"):
                 await store.open()
         place.unlink()
         await store.open()

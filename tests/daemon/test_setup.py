@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -99,7 +100,9 @@ def test_everything_is_made_and_check_finds_nothing_wrong(
     looked = sqsjkr("check", "--conf", str(place.conf), env=aws_env)
     assert looked.code == 0, looked.out
     assert "FAIL" not in looked.out
-    assert "warn" not in looked.out
+    warnings = [line for line in looked.out.splitlines() if line.startswith("warn")]
+    assert all('ack = "finish"' in line for line in warnings)
+    assert len(warnings) == place.name.endswith(".fifo")
 
 
 def test_the_table_is_the_originals(place: Place, setup: Setup, dynamodb_url: str) -> None:
@@ -163,6 +166,39 @@ def test_a_terminal_is_asked(place: Place, aws_env: Mapping[str, str], answer: b
     assert running.returncode == code, shown
     assert "Proceed? [y/N] " in shown
     assert place.is_empty() == bool(code)
+
+
+def test_account_region_and_identity_are_named_before_the_question(
+    place: Place, setup: Setup, aws_env: Mapping[str, str]
+) -> None:
+    first = setup("--dry-run").out.splitlines()[0]
+
+    assert re.match(rf"account 000000000000, region us-east-1 at {aws_env['AWS_ENDPOINT_URL']}, as arn:aws:", first)
+
+
+def test_a_setup_without_sts_says_that_the_account_is_unknown(place: Place, aws_env: Mapping[str, str]) -> None:
+    env = {**aws_env, "AWS_ENDPOINT_URL_STS": f"http://127.0.0.1:{servers.free_port()}"}
+    said = sqsjkr("setup", "--conf", str(place.conf), "--dry-run", env=env)
+
+    assert said.code == 0
+    assert "account unknown: " in said.out.splitlines()[0]
+
+
+def test_a_weak_redrive_is_pointed_out_and_left(fleet: Fleet, aws_env: Mapping[str, str], tmp_path: Path) -> None:
+    conf = tmp_path / "config.toml"
+    conf.write_text(fleet.config(lock_table=fleet.table))
+    told = fleet.sqs("GetQueueAttributes", QueueUrl=fleet.queue_url, AttributeNames=["RedrivePolicy"])
+    policy = json.dumps(json.loads(told["Attributes"]["RedrivePolicy"]) | {"maxReceiveCount": 3})
+    fleet.sqs("SetQueueAttributes", QueueUrl=fleet.queue_url, Attributes={"RedrivePolicy": policy})
+    fleet.sqs("SetQueueAttributes", QueueUrl=fleet.dlq_url, Attributes={"MessageRetentionPeriod": "3600"})
+    said = sqsjkr("setup", "--conf", str(conf), "--yes", env=aws_env)
+
+    assert said.code == 0
+    assert f"left as it is: maxReceiveCount of {fleet.name} is 3" in said.out
+    assert f"left as it is: {fleet.table}-dead keeps messages for less time" in said.out
+    assert "everything is as it should be" not in said.out
+    after = fleet.sqs("GetQueueAttributes", QueueUrl=fleet.queue_url, AttributeNames=["RedrivePolicy"])
+    assert json.loads(after["Attributes"]["RedrivePolicy"])["maxReceiveCount"] == 3
 
 
 @both_kinds

@@ -82,13 +82,14 @@ def carry_out(config: Config, out: TextIO, may_go: Callable[[], bool]) -> int:
                 runner.run(step.do())
                 out.write(f"done: {step.what}\n")
                 out.flush()
+            out.write(f"{'done' if plan.advice else 'everything is as it should be'}; next: sqsjkr check\n")
         finally:
             runner.run(aws.close())
-    out.write("everything is as it should be; next: sqsjkr check\n")
     return 0
 
 
 def _show(plan: Plan, out: TextIO) -> None:
+    out.write(f"{plan.where}\n")
     out.writelines(f"is there: {there}\n" for there in plan.there)
     out.writelines(f"to do: {step.what}\n" for step in plan.steps)
     out.writelines(f"left as it is: {advice}\n" for advice in plan.advice)

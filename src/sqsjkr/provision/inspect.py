@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from sqsjkr import durations
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.codes import DENIED, code_of
-from sqsjkr.backends.dynamodb.table import table_exists
+from sqsjkr.backends.dynamodb.table import table_description
 from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.provision import rights
@@ -123,7 +123,7 @@ def weaknesses(
 async def table(aws: AWS, name: str) -> AsyncIterator[Finding]:
     """The table, the worker's rights on it, its index and its TTL."""
     try:
-        there = await table_exists(aws, name)
+        there = await table_description(aws, name)
     except BackendUnavailable as why:
         if not _denied(why):
             yield _unanswered("table", why, "")

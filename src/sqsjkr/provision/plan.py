@@ -1,9 +1,8 @@
-"""What ``sqsjkr setup`` makes on AWS: the steps, in an order in which each finds what it needs."""
+"""What ``sqsjkr setup`` creates on AWS: the steps, in an order in which each finds what it needs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -12,24 +11,24 @@ from typing import Any
 from sqsjkr import clock
 from sqsjkr.backends import tables
 from sqsjkr.backends.aws.client import AWS
-from sqsjkr.backends.dynamodb.table import table_exists
-from sqsjkr.backends.sqs.client import QueueClient
+from sqsjkr.backends.dynamodb.table import table_description
+from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.config import Config
 from sqsjkr.errors import BackendUnavailable, ConfigError
-from sqsjkr.provision.inspect import INDEX, KEYS
+from sqsjkr.provision.inspect import INDEX, KEYS, weaknesses
 
 MAX_RECEIVES = 1000
-"""``maxReceiveCount``, the most that SQS allows: what is no job is moved by the worker itself, at once, so the count is
-only there for a job that kills its worker each time. Deliveries of jobs that merely waited for a lock or for a free
-slot count as well, so a low number would bury good jobs."""
-GRAVES_KEPT = 1_209_600
+"""``maxReceiveCount``, the most that SQS allows. The worker itself moves invalid messages, at once, so the count is for
+a job that kills its worker each time. Deliveries of jobs that merely waited for a lock or a free slot count, too: a low
+number would make dead letters of good jobs."""
+DEAD_LETTERS_KEPT = 1_209_600
 """Seconds the dead-letter queue keeps messages: the most, since the count goes on from the first send (AWS: Using
 dead-letter queues in Amazon SQS)."""
 READY_WITHIN = 120.0
-"""Seconds to wait for a table or an index to be made."""
+"""Seconds to wait for a queue, a table or an index that was just created."""
 _LOOK_EVERY = 0.5
 _SAMPLE_UNITS = {"ReadCapacityUnits": 5, "WriteCapacityUnits": 5}
-"""What the original's sample gives the index, for a table that pays by capacity."""
+"""What the original's sample gives the index, for a table with provisioned capacity."""
 _INDEX: dict[str, Any] = {
     "IndexName": INDEX,
     "KeySchema": [{"AttributeName": "Type", "KeyType": "HASH"}, {"AttributeName": "Expired", "KeyType": "RANGE"}],
@@ -43,104 +42,131 @@ _TABLE: dict[str, Any] = {
     "GlobalSecondaryIndexes": [_INDEX],
     "BillingMode": "PAY_PER_REQUEST",
 }
-"""The original's table (go-semantics section 7), with what its index is made of."""
+"""The original's table (go-semantics section 7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to make."""
+    """One thing to create."""
 
     what: str
     do: Callable[[], Coroutine[Any, Any, None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is there, what is to be made, and what only the operator can put right."""
+    """What exists, what will be created, and what only the operator can correct."""
 
+    where: str
+    """Account, region and identity: one line for an operator to check before saying yes."""
     there: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
 
 
 async def make_plan(aws: AWS, config: Config) -> Plan:
-    """Look at what is there; change nothing. Raises ``ConfigError`` for what stands in the way."""
-    plan = Plan()
-    where = config.queue_url.rpartition("/")[0]
+    """Look at what exists; change nothing. Raises ``ConfigError`` for what stands in the way."""
+    account, where = await _identity(aws)
+    plan = Plan(where=where)
+    base = config.queue_url.rpartition("/")[0]
 
     def named(name: str) -> QueueClient:
-        return QueueClient(aws, url=where and f"{where}/{name}", account_id=config.account_id, name=name)
+        return QueueClient(aws, url=base and f"{base}/{name}", account_id=config.account_id, name=name)
 
     queue = named(config.queue_url.rpartition("/")[2] or config.queue_name)
-    await _plan_queue(aws, queue, named(_name_of_graves(queue)), plan)
+    facts = await queue.attributes()
+    if facts is not None and redrive(facts)[0]:
+        await _inspect_queue(queue, facts, plan)
+    else:
+        _check_account(aws, queue, account)
+        await _plan_queue(queue, facts, named(_dead_letter_name(queue)), plan)
     if "dynamodb" in tables(config.locker, config.throttler):
         await _plan_table(aws, config.lock_table, plan)
     return plan
 
 
-def _name_of_graves(queue: QueueClient) -> str:
+async def _identity(aws: AWS) -> tuple[str, str]:
+    """The account of the credentials, "" if STS does not say, and the line for ``Plan.where``."""
+    server = f" at {aws.endpoint('sqs')}" if aws.has_custom_endpoint("sqs") else ""
+    try:
+        arn = await aws.whoami()
+    except BackendUnavailable as why:
+        return "", f"region {aws.region}{server}; account unknown: {why}"
+    account = arn.split(":")[4]
+    return account, f"account {account}, region {aws.region}{server}, as {arn}"
+
+
+def _dead_letter_name(queue: QueueClient) -> str:
     """A FIFO queue's dead-letter queue must be a FIFO queue, too."""
     suffix = ".fifo" if queue.fifo else ""
     return f"{queue.name.removesuffix(suffix)}-dlq{suffix}"
 
 
-async def _plan_queue(aws: AWS, queue: QueueClient, graves: QueueClient, plan: Plan) -> None:
-    facts = await queue.attributes()
-    if facts is not None and facts.get("RedrivePolicy"):
-        arn = json.loads(facts["RedrivePolicy"]).get("deadLetterTargetArn", "?")
-        plan.there.append(f"queue {queue.name}, with its dead-letter queue {arn.rsplit(':', 1)[-1]}")
-        return
-    await _check_account(aws, queue)
+async def _inspect_queue(queue: QueueClient, facts: Mapping[str, str], plan: Plan) -> None:
+    """A queue with a redrive policy is left as it is; what is wrong with it becomes advice."""
+    arn, _ = redrive(facts)
+    dead_letters = queue.beside(arn)
+    plan.there.append(f"queue {queue.name}, with its dead-letter queue {dead_letters.name}")
+    their_facts = await dead_letters.attributes()
+    if their_facts is None:
+        plan.advice.append(
+            f"the dead-letter queue {arn} does not exist; next: create it, or correct the redrive policy"
+        )
+    found = weaknesses(queue.name, facts, dead_letters.name, their_facts or {})
+    plan.advice.extend(f"{weakness}; next: {advice}" for weakness, advice in found)
+
+
+async def _plan_queue(
+    queue: QueueClient, facts: Mapping[str, str] | None, dead_letters: QueueClient, plan: Plan
+) -> None:
     kind = {"FifoQueue": "true"} if queue.fifo else {}
 
-    async def make_graves() -> None:
-        await graves.create(kind | {"MessageRetentionPeriod": str(GRAVES_KEPT)})
+    async def create_dead_letters() -> None:
+        await dead_letters.create(kind | {"MessageRetentionPeriod": str(DEAD_LETTERS_KEPT)})
 
-    async def make_queue() -> None:
-        await queue.create(kind | {"RedrivePolicy": await _policy(graves)})
+    async def create_queue() -> None:
+        await queue.create(kind | {"RedrivePolicy": await _policy(dead_letters)})
 
     async def set_policy() -> None:
-        await queue.call("SetQueueAttributes", {"Attributes": {"RedrivePolicy": await _policy(graves)}})
+        await queue.call("SetQueueAttributes", {"Attributes": {"RedrivePolicy": await _policy(dead_letters)}})
 
-    if await graves.attributes() is None:
-        plan.steps.append(
-            Step(f"create the dead-letter queue {graves.name}, which keeps messages 14 days", make_graves)
-        )
+    if await dead_letters.attributes() is None:
+        what = f"create the dead-letter queue {dead_letters.name}, which keeps messages 14 days"
+        plan.steps.append(Step(what, create_dead_letters))
     else:
-        plan.there.append(f"dead-letter queue {graves.name}")
-    redrive = f"{graves.name} as its dead-letter queue after {MAX_RECEIVES} deliveries"
+        plan.there.append(f"dead-letter queue {dead_letters.name}")
+    policy = f"{dead_letters.name} as its dead-letter queue after {MAX_RECEIVES} deliveries"
     if facts is None:
         kind_of = "FIFO queue" if queue.fifo else "queue"
-        plan.steps.append(Step(f"create the {kind_of} {queue.name}, with {redrive}", make_queue))
+        plan.steps.append(Step(f"create the {kind_of} {queue.name}, with {policy}", create_queue))
     else:
         plan.there.append(f"queue {queue.name}")
-        plan.steps.append(Step(f"give the queue {queue.name} {redrive}", set_policy))
+        plan.steps.append(Step(f"give the queue {queue.name} {policy}", set_policy))
 
 
-async def _policy(graves: QueueClient) -> str:
-    """The redrive policy. A queue that was just made may not be known yet (API reference, CreateQueue)."""
-    facts = await _until(graves.attributes, f"the queue {graves.name}")
+async def _policy(dead_letters: QueueClient) -> str:
+    """The redrive policy. A queue that was just created may not be known yet (API reference, CreateQueue)."""
+    facts = await _until(dead_letters.attributes, f"the queue {dead_letters.name}")
     return json.dumps({"deadLetterTargetArn": facts["QueueArn"], "maxReceiveCount": str(MAX_RECEIVES)})
 
 
-async def _check_account(aws: AWS, queue: QueueClient) -> None:
-    """A queue is made in the account of the credentials; that must be the one the configuration names."""
-    if aws.has_custom_endpoint("sqs"):
+def _check_account(aws: AWS, queue: QueueClient, ours: str) -> None:
+    """A queue is created in the account of the credentials; that must be the one the configuration names."""
+    if aws.has_custom_endpoint("sqs") or not ours:
         return
-    with contextlib.suppress(BackendUnavailable):
-        ours, theirs = (await aws.whoami()).split(":")[4], queue.url.split("/")[-2]
-        if ours != theirs:
-            raise ConfigError(f"{queue.url} is account {theirs}, the credentials are account {ours}'s: use {theirs}'s")
+    theirs = queue.url.split("/")[-2]
+    if ours != theirs:
+        raise ConfigError(f"{queue.url} belongs to account {theirs}, the credentials to {ours}: use those of {theirs}")
 
 
 async def _plan_table(aws: AWS, name: str, plan: Plan) -> None:
-    table = await table_exists(aws, name)
+    table = await table_description(aws, name)
 
-    async def make_table() -> None:
+    async def create_table() -> None:
         await aws.call("dynamodb", "CreateTable", _TABLE | {"TableName": name})
         await _until_active(aws, name)
 
-    async def make_index() -> None:
+    async def create_index() -> None:
         billing = (table or {}).get("BillingModeSummary", {}).get("BillingMode")
         units = {} if billing == "PAY_PER_REQUEST" else {"ProvisionedThroughput": _SAMPLE_UNITS}
         request = {
@@ -159,7 +185,7 @@ async def _plan_table(aws: AWS, name: str, plan: Plan) -> None:
 
     ttl = Step(f"turn on the TTL of the table {name}, on Expired", set_ttl)
     if table is None:
-        plan.steps.append(Step(f"create the table {name}, with the index {INDEX}, paid by request", make_table))
+        plan.steps.append(Step(f"create the table {name}, with the index {INDEX}, paid per request", create_table))
         plan.steps.append(ttl)
         return
     keys = {key["AttributeName"]: key["KeyType"] for key in table.get("KeySchema", [])}
@@ -169,7 +195,7 @@ async def _plan_table(aws: AWS, name: str, plan: Plan) -> None:
     if INDEX in [index["IndexName"] for index in table.get("GlobalSecondaryIndexes", [])]:
         plan.there.append(f"index {INDEX}")
     else:
-        plan.steps.append(Step(f"add the index {INDEX} to the table {name}", make_index))
+        plan.steps.append(Step(f"add the index {INDEX} to the table {name}", create_index))
     await _plan_ttl(aws, name, ttl, plan)
 
 
@@ -181,14 +207,16 @@ async def _plan_ttl(aws: AWS, name: str, step: Step, plan: Plan) -> None:
     elif ttl.get("AttributeName") == "Expired":
         plan.there.append("TTL on Expired")
     else:
-        plan.advice.append(f"the TTL of {name}, which is on {ttl.get('AttributeName')}; rows will not expire")
+        plan.advice.append(
+            f"the TTL of {name} is on {ttl.get('AttributeName')}: rows never expire; next: set it on Expired"
+        )
 
 
 async def _until_active(aws: AWS, name: str) -> None:
     """Wait for the table and all its indexes."""
 
     async def active() -> Mapping[str, Any] | None:
-        table = await table_exists(aws, name)
+        table = await table_description(aws, name)
         if table is None or table.get("TableStatus") != "ACTIVE":
             return None
         indexes = table.get("GlobalSecondaryIndexes", [])
@@ -198,10 +226,12 @@ async def _until_active(aws: AWS, name: str) -> None:
 
 
 async def _until(look: Callable[[], Awaitable[Mapping[str, Any] | None]], what: str) -> Mapping[str, Any]:
-    """Look until there is something. Raises ``BackendUnavailable`` after ``READY_WITHIN`` seconds."""
+    """Look until there is an answer. Raises ``BackendUnavailable`` after ``READY_WITHIN`` seconds."""
     deadline = clock.now() + READY_WITHIN
     while (found := await look()) is None:
         if clock.now() > deadline:
-            raise BackendUnavailable(f"{what} is not ready after {READY_WITHIN:g} s; next: sqsjkr setup, which goes on")
+            raise BackendUnavailable(
+                f"{what} is not ready after {READY_WITHIN:g} s; next: sqsjkr setup, which continues from there"
+            )
         await asyncio.sleep(_LOOK_EVERY)
     return found

@@ -28,13 +28,15 @@ LOCK, THROTTLE, WORKER = "lock", "throttle", "worker"
 LOCK_ROW_KEPT = 366 * 86_400
 """Seconds after its last unlock that a lock's row, and with it the fencing token's count, is kept by DynamoDB's TTL."""
 WORKER_ROW_KEPT = 86_400
-"""Seconds after its last beat that a worker's row is kept."""
+"""Seconds after its last heartbeat that a worker's row is kept."""
 
 _NO_TABLE = "ResourceNotFound"
+_NOT_ITS_KEY = "Validation"
+"""DynamoDB's code for a key that does not match the table's, among other mistakes in a request."""
 EXPIRY_STEP = 3600
 """Seconds to which ``Expired`` is rounded up."""
 LONGEST_EVENT_ID = 1024
-"""Characters of an event id that are kept in a lock's row: an item may have 400 KB, a message more."""
+"""Characters of an event id that are kept in a lock's row: an item holds 400 KB at most, a message more."""
 
 _TAKE_LOCK = "SET EventId = :event, #owner = :me REMOVE Expired, Released ADD Fence :one"
 _LOCK_IS_FREE = (
@@ -47,7 +49,7 @@ _OWNER = {"#owner": "Owner"}  # a reserved word (AWS: Reserved words in DynamoDB
 
 
 class DynamoDBTable(Table):
-    """Locks, claims and beats in one DynamoDB table."""
+    """Locks, claims and heartbeats in one DynamoDB table."""
 
     def __init__(self, aws: AWS, name: str) -> None:
         self._aws = aws
@@ -59,21 +61,26 @@ class DynamoDBTable(Table):
         return cls(connection(connections), connections.settings.lock_table)
 
     async def open(self) -> None:
-        """One read of one key: the table exists, and we may use it."""
+        """Read one key: the table exists, has our keys, and we may use it."""
         try:
             await self.read_beat("sqsjkr")
         except AWSRefused as refused:
-            if code_of(refused) != _NO_TABLE:
+            if (code := code_of(refused)) not in {_NO_TABLE, _NOT_ITS_KEY}:
                 raise
-            where = f"{self._aws.region} ({self._aws.endpoint('dynamodb')})"
-            text = f'table "{self._name}" does not exist in {where}: is [kicker] lock_table right? next: sqsjkr setup'
+            where = f"in {self._aws.region} ({self._aws.endpoint('dynamodb')})"
+            text = f'table "{self._name}" does not exist {where}: is [kicker] lock_table right? next: sqsjkr setup'
+            if code == _NOT_ITS_KEY:
+                text = (
+                    f'table "{self._name}" {where} does not have the keys Id and Type, both strings: is [kicker] '
+                    f"lock_table right? next: name a new table and run sqsjkr setup ({refused.message})"
+                )
             raise AWSRefused(text, code=refused.code, status=refused.status) from refused
 
     async def close(self) -> None:
-        """The connection belongs to the wiring."""
+        """Leave the connection open: others share it."""
 
     async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
-        """One conditional UpdateItem; ``EventId`` is set, or a Go daemon would see a free lock."""
+        """Send one conditional UpdateItem. It sets ``EventId``, or a Go daemon would see a free lock."""
         values = {":event": _s(event_id[:LONGEST_EVENT_ID]), ":me": _s(owner), ":one": {"N": "1"}}
         if over is not None:
             values[":over"] = _s(over)
@@ -83,8 +90,8 @@ class DynamoDBTable(Table):
         return answer if isinstance(answer, Row) else int(answer["Fence"]["N"])
 
     async def release_lock(self, lock_id: str, owner: str) -> None:
-        """``EventId`` and ``Owner`` go, ``Fence`` stays. ``Released`` keeps an echo of the lock request out."""
-        with contextlib.suppress(ConditionFailed):  # somebody else's by now, or gone
+        """Remove ``EventId`` and ``Owner``, keep ``Fence``. ``Released`` makes a late lock request fail."""
+        with contextlib.suppress(ConditionFailed):  # it has another owner by now, or is gone
             await self._send_update(
                 _key(lock_id, LOCK),
                 "REMOVE EventId, #owner SET Expired = :expired, Released = :me",
@@ -93,7 +100,7 @@ class DynamoDBTable(Table):
             )
 
     async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
-        """One conditional UpdateItem of ``Expired`` and ``Owner``; a Go daemon sees a duplicate and leaves it."""
+        """Set ``Expired`` and ``Owner`` on a condition; a Go daemon sees a duplicate and leaves it."""
         values = {":me": _s(owner), ":expired": self._expiry(self.retention)}
         if over is not None:
             values[":over"] = _s(over)
@@ -106,7 +113,7 @@ class DynamoDBTable(Table):
         return answer if isinstance(answer, Row) else None
 
     async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
-        """One BatchWriteItem; what DynamoDB leaves unprocessed is sent again, with pauses."""
+        """Send one BatchWriteItem. Retries, with pauses, what DynamoDB leaves unprocessed."""
         expired = self._expiry(self.retention)
         rows = {
             message_id: {"Expired": expired, "Owner": _s(owner), "Done": {"N": "1"}} | _key(message_id, THROTTLE)
@@ -127,8 +134,8 @@ class DynamoDBTable(Table):
         return [None] * len(claims)
 
     async def drop_claim(self, message_id: str, owner: str) -> None:
-        """A conditional DeleteItem."""
-        with contextlib.suppress(ConditionFailed):  # somebody else's by now, or gone
+        """Send one conditional DeleteItem."""
+        with contextlib.suppress(ConditionFailed):  # it has another owner by now, or is gone
             await self._aws.call(
                 "dynamodb",
                 "DeleteItem",
@@ -142,7 +149,7 @@ class DynamoDBTable(Table):
             )
 
     async def beat(self, session_id: str) -> None:
-        """One unconditional UpdateItem: a beat that is counted twice is a beat."""
+        """Send one unconditional UpdateItem: a heartbeat may count twice."""
         await self._aws.call(
             "dynamodb",
             "UpdateItem",
@@ -163,7 +170,7 @@ class DynamoDBTable(Table):
         )
 
     async def read_beat(self, session_id: str) -> int | None:
-        """A strongly consistent GetItem."""
+        """Read the counter with a strongly consistent GetItem."""
         answer = await self._aws.call(
             "dynamodb",
             "GetItem",
@@ -182,7 +189,7 @@ class DynamoDBTable(Table):
     async def _update(
         self, key: Mapping[str, Any], expression: str, values: Mapping[str, Any], condition: str
     ) -> Row | Mapping[str, Any]:
-        """A conditional UpdateItem: the new attributes, or the row that stood in the way."""
+        """Send a conditional UpdateItem. Returns the new attributes, or the row that failed the condition."""
         try:
             return await self._send_update(key, expression, values, condition)
         except ConditionFailed as failed:
@@ -209,26 +216,26 @@ class DynamoDBTable(Table):
         return attributes
 
     async def _read(self, key: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The row that stood in the way, for servers that do not return it with the failure."""
+        """Read the row that failed a condition, for servers that do not return it with the failure."""
         answer = await self._aws.call(
             "dynamodb", "GetItem", {"TableName": self._name, "Key": key, "ConsistentRead": True}
         )
         item: Mapping[str, Any] = answer.get("Item", {})
         if not item:
-            raise BackendUnavailable(f"the row {key} was taken and given back in one moment: ask again")
+            raise BackendUnavailable(f"the row {key} was deleted while it was read")
         return item
 
     def _expiry(self, seconds: float) -> dict[str, str]:
-        """On DynamoDB's clock, which its TTL reads: by a host's wrong clock a row might go while it is needed.
+        """The time ``seconds`` from now by DynamoDB's clock: by a wrong host clock, TTL might delete rows in use.
 
-        Up to the next full hour: a confirm or a beat then mostly writes the value that is there, and a value that stays
-        spares the index on it two writes of three (docs/explanation/scale.md).
+        Rounded up to the next full hour: a confirm or a heartbeat then mostly writes the value that is there, and an
+        unchanged value saves the index on it two writes of three (docs/explanation/scale.md).
         """
         return _n(math.ceil((time.time() + self._aws.server_offset() + seconds) / EXPIRY_STEP) * EXPIRY_STEP)
 
 
-async def table_exists(aws: AWS, name: str) -> Mapping[str, Any] | None:
-    """DescribeTable's ``Table``, None if there is none. Raises ``BackendUnavailable`` for any other trouble."""
+async def table_description(aws: AWS, name: str) -> Mapping[str, Any] | None:
+    """DescribeTable's ``Table``; None if the table does not exist. Raises ``BackendUnavailable`` otherwise."""
     try:
         answer = await aws.call("dynamodb", "DescribeTable", {"TableName": name})
     except BackendRefused as refused:

@@ -18,9 +18,9 @@ from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
 RETENTION = 14 * 86_400.0
 """Seconds a message is kept: the most that SQS allows."""
 MAX_RECEIVES = 1000
-"""Deliveries after which a message is a dead letter: a job that kills every worker ends here."""
+"""Deliveries after which a message is a dead letter: the end of a job that kills every worker."""
 POLL = 0.05
-"""Seconds between two looks at a queue that was empty."""
+"""Seconds between two looks at an empty queue."""
 
 
 class SQLiteQueue(Queue):
@@ -36,7 +36,7 @@ class SQLiteQueue(Queue):
         return cls(connections.once(Store, connections.settings.local), budget=budget)
 
     async def send(self, bodies: Sequence[str], *, delay: float = 0.0) -> list[str]:
-        """Put messages on the queue, durably, in one transaction. Their ids, in order."""
+        """Put messages on the queue, durably, in one transaction. Returns their ids, in order."""
         now = time.time()
         rows = [(str(uuid.uuid4()), body, now, now + delay) for body in bodies]
         await self._store.write(
@@ -45,7 +45,7 @@ class SQLiteQueue(Queue):
         return [row[0] for row in rows]
 
     async def depth(self) -> tuple[int, int, int]:
-        """Messages visible now, hidden now, and dead."""
+        """Count the messages that are visible, hidden, and dead letters."""
         count = (
             "SELECT COALESCE(SUM(visible <= :now), 0), COALESCE(SUM(visible > :now), 0), "
             "(SELECT COUNT(*) FROM dead_letter) FROM message"
@@ -56,8 +56,8 @@ class SQLiteQueue(Queue):
 
     async def _open(self) -> QueueFacts:
         await self._store.open()
-        grave = "dead_letter, a table of the same file"
-        return QueueFacts(name=str(self._store.path), retention=RETENTION, dead_letters=grave)
+        table = "dead_letter, a table of the same file"
+        return QueueFacts(name=str(self._store.path), retention=RETENTION, dead_letters=table)
 
     async def _close(self) -> None:
         await self._store.close()
@@ -94,13 +94,14 @@ class SQLiteQueue(Queue):
 
 
 def _is_due(db: sqlite3.Connection) -> bool:
-    """Is any message visible? A read, so that an idle worker never locks the file."""
+    """Whether any message is visible. Only reads, so that an idle worker never locks the file."""
     return db.execute("SELECT 1 FROM message WHERE visible <= ? LIMIT 1", (time.time(),)).fetchone() is not None
 
 
 def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
     now, arrived = time.time(), clock.now()
-    # NOT INDEXED: oldest first by the primary key, passing only what is hidden; by the index all that is due is sorted.
+    # NOT INDEXED: by the primary key the oldest come first and only what is hidden is skipped; by the index, all that
+    # is due would be sorted.
     due = "SELECT id, body, sent, receives FROM message NOT INDEXED WHERE visible <= ? ORDER BY seq LIMIT ?"
     deliveries = []
     for message_id, body, sent, receives in db.execute(due, (now, limit)).fetchall():

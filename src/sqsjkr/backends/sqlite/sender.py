@@ -1,4 +1,4 @@
-"""The outbox of the embedded store."""
+"""Sends to the embedded store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqsjkr.sender import Rejected, Sender, Terms
 
 
 class SQLiteSender(Sender):
-    """Puts messages into the store, durably, in one transaction a batch.
+    """Puts messages into the store, durably, one transaction for each batch.
 
     Raises ``ConfigError`` for message groups: the store has none.
     """
@@ -36,7 +36,7 @@ class SQLiteSender(Sender):
         await self._store.open()
 
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
-        """All of them, or ``BackendUnavailable``."""
+        """Send all of them, or raise ``BackendUnavailable``."""
         return list(await self._queue.send(bodies, delay=self._delay))
 
     async def close(self) -> None:

@@ -16,10 +16,10 @@ from sqsjkr.errors import BackendRefused, BackendUnavailable
 
 FILE = "sqsjkr.db"
 BUSY_TIMEOUT = 5.0
-"""Seconds to wait for another process to end its transaction."""
+"""Seconds to wait for the end of another process's transaction."""
 _FOR_GOOD = {"SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"}
 FULL = 65_536
-"""Bytes free below which a failure is put down to a full disk."""
+"""Bytes: with less than this free, a failure is blamed on a full disk."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 
 class Store:
-    """One SQLite file and the thread that works on it. Opening it twice is opening it once."""
+    """One SQLite file and the thread that works on it. Opening it again has no effect."""
 
     def __init__(self, directory: str | Path) -> None:
         self.path = Path(directory) / FILE
@@ -66,13 +66,13 @@ class Store:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Make directory and tables where they are missing. Raises ``BackendRefused`` if that is impossible."""
+        """Create the directory and the tables if they are missing. Raises ``BackendRefused`` if that is impossible."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
             try:
                 await self._call(self._connect)
             except BaseException:
-                await self.close()  # or the next try would find it open
+                await self.close()  # or the next try would take it for open
                 raise
 
     async def close(self) -> None:
@@ -99,7 +99,7 @@ class Store:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
-            raise BackendRefused(f"cannot make the directory {self.path.parent}: {failure.strerror}") from failure
+            raise BackendRefused(f"cannot create the directory {self.path.parent}: {failure.strerror}") from failure
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         self._connection = connection
         _switch_to_wal(connection)
@@ -135,7 +135,7 @@ class Store:
             raise kind(f"{self.path}: {failure}{self._space()}") from failure
 
     def _space(self) -> str:
-        """SQLite calls a full disk an I/O error as often as not; an operator should not have to guess."""
+        """Name a full disk, which SQLite calls an I/O error as often as not."""
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(self.path.parent).free
             if free < FULL:
@@ -144,7 +144,7 @@ class Store:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait here by itself when another process opens the same new file at the same moment."""
+    """Retry while another process opens the same new file: SQLite does not wait here by itself."""
     until = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:

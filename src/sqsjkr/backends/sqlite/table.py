@@ -1,4 +1,4 @@
-"""Locks, claims and beats of the embedded store."""
+"""Locks, claims and heartbeats of the embedded store."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.leases.table import Row, Table
 
 LOCK_ROW_KEPT = 366 * 86_400.0
-"""Seconds after its last unlock that a lock's fencing token is remembered."""
+"""Seconds after its last unlock that a lock's fencing token is kept."""
 
 
 class SQLiteTable(Table):
-    """Locks, claims and beats in the same file as the queue."""
+    """Locks, claims and heartbeats in the same file as the queue."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -95,7 +95,7 @@ class SQLiteTable(Table):
 
         def finish_all(db: sqlite3.Connection) -> None:
             db.executemany(finish, rows)
-            db.execute("DELETE FROM row WHERE expired < ?", (time.time(),))  # the part of DynamoDB's TTL
+            db.execute("DELETE FROM row WHERE expired < ?", (time.time(),))  # what TTL does in DynamoDB
 
         await self._store.write(finish_all)
         return [None] * len(claims)

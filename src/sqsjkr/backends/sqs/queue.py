@@ -17,9 +17,9 @@ from sqsjkr.message import Message
 from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 _GONE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
-"""What servers answer for a delivery that is deleted, delivered anew, or at the 12-hour cap."""
+"""Codes for a delivery that was deleted, was delivered again, or has reached the 12-hour cap."""
 _TOO_LONG = frozenset({"InvalidParameterValue", "InvalidMessageContents", "BatchRequestTooLong"})
-"""What servers answer for a message that is longer than the queue allows."""
+"""Codes for a message that is longer than the queue allows."""
 _SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId"]
 
 
@@ -53,7 +53,7 @@ class SQSQueue(Queue):
         )
 
     async def _close(self) -> None:
-        """The connection belongs to the wiring."""
+        """Leave the connection open: others share it."""
 
     async def _receive(self, limit: int, wait: float, hiding: float) -> list[Delivery]:
         request = {
@@ -70,7 +70,7 @@ class SQSQueue(Queue):
     async def _delete(self, entries: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
         batch = [{"Id": str(n), "ReceiptHandle": receipt} for n, (_, receipt) in enumerate(entries)]
         failures = await self._batch("DeleteMessageBatch", batch)
-        # A void handle: the message was deleted by an earlier try, or delivered anew; its claim settles that delivery.
+        # A void handle: an earlier try has deleted the message, or it was delivered again, where its claim stops it.
         return [None if isinstance(failure, Lapsed) else failure for failure in failures]
 
     async def _hide(self, entries: Sequence[Hiding]) -> Sequence[Exception | None]:
@@ -100,7 +100,7 @@ class SQSQueue(Queue):
         except BackendRefused as refused:
             if code_of(refused) not in _TOO_LONG:
                 raise
-            del request["MessageAttributes"]  # a body of the greatest size leaves no room for reasons
+            del request["MessageAttributes"]  # a body of the maximum size leaves no room for attributes
             await self._dead_letters.call("SendMessage", request)
 
     async def _batch(self, operation: str, batch: Sequence[Mapping[str, Any]]) -> Sequence[Exception | None]:

@@ -1,4 +1,4 @@
-"""The outbox of an SQS queue: batches in which every message has its own fate."""
+"""Sends to an SQS queue, in batches in which each message is taken or rejected alone."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sqsjkr.sender import Rejected, Sender, Terms
 
 _TRIES = 6
 _FIRST_PAUSE = 0.1
-"""Seconds before the second try; doubled before each further one."""
+"""Seconds before the first retry; doubled before each further one."""
 _SPOILED = frozenset({"BatchRequestTooLong", "InvalidMessageContents", "InvalidParameterValue"})
-"""What SQS answers for a whole batch when one of its messages cannot be sent."""
+"""Codes for a whole batch when one of its messages cannot be sent."""
 
 
 class SQSSender(Sender):
     """Sends with SendMessageBatch. Raises ``ConfigError`` if the terms do not fit the queue.
 
-    On a standard queue a message whose answer was lost is sent again, so it may be there twice. A FIFO queue drops
-    the second one.
+    A message whose answer was lost is sent again: a standard queue may then hold it twice, a FIFO queue drops the
+    second copy.
     """
 
     def __init__(self, queue: QueueClient, terms: Terms) -> None:
@@ -44,7 +44,7 @@ class SQSSender(Sender):
         return cls(QueueClient.configured(connections), terms)
 
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
-        """Send one batch; a message that was throttled, or failed at AWS, is tried again with pauses."""
+        """Send one batch. Retries, with pauses, what was throttled and what failed at AWS."""
         answers: dict[str, str | Rejected] = {}
         entries = [self._entry(str(n), body) for n, body in enumerate(bodies)]
         await self._send(entries, answers)
@@ -56,7 +56,7 @@ class SQSSender(Sender):
             entry["DelaySeconds"] = int(self._terms.delay)
         if self._terms.group:
             entry["MessageGroupId"] = self._terms.group
-        if self._queue.fifo:  # the same at every try, so that a lost answer doubles nothing
+        if self._queue.fifo:  # the same in each try, so that a lost answer duplicates nothing
             entry["MessageDeduplicationId"] = self._terms.dedup_id or uuid.uuid4().hex
         return entry
 
@@ -85,7 +85,7 @@ class SQSSender(Sender):
     async def _send_one_by_one(
         self, entries: Sequence[Mapping[str, Any]], answers: dict[str, str | Rejected], reason: str
     ) -> None:
-        """Find the message that spoils its batch; send the others."""
+        """Find the message that spoils the batch; send the others."""
         if len(entries) == 1:
             answers[entries[0]["Id"]] = Rejected(reason)
             return
@@ -94,7 +94,7 @@ class SQSSender(Sender):
 
 
 def _may_pass(failure: Mapping[str, Any]) -> bool:
-    """Whether it was AWS's fault, or our haste: then the same message may be taken in a moment."""
+    """Whether a retry may succeed: AWS failed, or throttled us."""
     return not failure.get("SenderFault", False) or "Throttl" in str(failure.get("Code", ""))
 
 
