@@ -76,9 +76,9 @@ def _scale_defaults(loaded: dict[str, ModuleType], factor: float) -> None:
 def _scale_timeouts(aws: ModuleType, factor: float) -> None:
     real = aws._timeouts
 
-    def shorter(seconds: float) -> Any:
+    def shorter(seconds: float, connecting: float) -> Any:
         waiting = max(0.0, seconds - _ANSWER)  # a long poll's own seconds are LONG_POLL's, and scaled with it
-        return real(waiting + min(seconds, _ANSWER) * factor)
+        return real(waiting + min(seconds, _ANSWER) * factor, connecting * factor)
 
     aws._timeouts = shorter
 
