@@ -42,7 +42,7 @@ class Resources:
         self._config = config
         self._budget = budget
         self._stack = stack
-        self._connections = Connections(config)
+        self._connections = Connections(config, patience=budget.answer)
         self._tables: dict[Name, tuple[Table, Session]] = {}
         self.table_outage = Outage(
             "the lock table",

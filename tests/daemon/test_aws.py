@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import calendar
+import logging
 import os
 import re
 import shutil
@@ -25,6 +26,8 @@ from botocore.session import Session
 
 from servers import free_port, until
 from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.aws.codes import code_of
+from sqsjkr.backends.aws.credentials import Account
 from sqsjkr.backends.aws.errors import AWSRefused, AWSUnavailable, ConditionFailed
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 
@@ -120,7 +123,7 @@ async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
 async def opened() -> AsyncIterator[Callable[..., Awaitable[AWS]]]:
     made: list[AWS] = []
 
-    async def open_aws(**options: str) -> AWS:
+    async def open_aws(**options: Any) -> AWS:
         made.append(AWS(**options))
         await made[-1].open()
         return made[-1]
@@ -191,7 +194,7 @@ async def test_trouble_that_may_pass_is_tried_again(service: Service, opened: Op
 
 async def test_trouble_that_stays_is_told_after_the_last_attempt(service: Service, opened: Opened) -> None:
     service.answers = [refuses("ServiceUnavailable", status=503)]
-    with pytest.raises(AWSUnavailable, match="sqs ListQueues: ServiceUnavailable") as caught:
+    with pytest.raises(AWSUnavailable, match="sqs:ListQueues: ServiceUnavailable") as caught:
         await (await opened()).call("sqs", "ListQueues", {}, attempts=2)
     assert len(service.seen) == 2
     assert isinstance(caught.value, BackendUnavailable)
@@ -212,12 +215,12 @@ async def test_a_no_is_not_asked_again(service: Service, opened: Opened) -> None
     assert len(service.seen) == 1
     assert isinstance(caught.value, BackendRefused)
     assert caught.value.code == "QueueDoesNotExist"
-    assert str(caught.value) == f"sqs ReceiveMessage: QueueDoesNotExist: The queue is not there. ({service.url})"
+    assert str(caught.value) == f"sqs:ReceiveMessage: QueueDoesNotExist: The queue is not there. ({service.url})"
 
 
 async def test_a_no_from_something_that_is_not_aws_is_told_with_its_words(service: Service, opened: Opened) -> None:
     service.answers = [says("<h1>Blocked by the firewall</h1>" * 1000, 403)]
-    with pytest.raises(AWSRefused, match="sqs ListQueues: 403: <h1>Blocked by the firewall") as caught:
+    with pytest.raises(AWSRefused, match="sqs:ListQueues: 403: <h1>Blocked by the firewall") as caught:
         await (await opened()).call("sqs", "ListQueues", {})
     assert len(str(caught.value)) < 1000
 
@@ -269,10 +272,104 @@ async def test_an_error_says_whether_aws_may_have_acted(
 
 async def test_where_nothing_listens_nothing_was_done(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(AWSUnavailable, match="sqs SendMessage: Cannot connect") as caught:
+    with pytest.raises(
+        AWSUnavailable, match=r"sqs:SendMessage: cannot connect to 127\.0\.0\.1:\d+: .*; check the network"
+    ) as caught:
         await (await opened()).call("sqs", "SendMessage", {}, attempts=2)
     assert not caught.value.ambiguous
     assert not caught.value.ambiguous_before
+
+
+async def test_one_answer_may_take_the_patience(service: Service, opened: Opened) -> None:
+    service.answers = [never]
+    with pytest.raises(AWSUnavailable, match=r"no answer within 0\.2 s"):
+        await (await opened(patience=0.2)).call("sqs", "ListQueues", {}, attempts=1)
+
+
+async def test_a_long_polls_own_wait_is_added_to_the_patience(service: Service, opened: Opened) -> None:
+    service.answers = [never]
+    with pytest.raises(AWSUnavailable, match=r"no answer within 0\.3 s"):
+        await (await opened(patience=0.1)).call("sqs", "ReceiveMessage", {}, waiting=0.2, attempts=1)
+
+
+QUEUE = "https://sqs.us-east-1.amazonaws.com/1/jobs"
+
+
+@pytest.mark.parametrize(
+    ("service_name", "operation", "payload", "action", "resource"),
+    [
+        ("sqs", "ChangeMessageVisibility", {"QueueUrl": QUEUE}, "sqs:ChangeMessageVisibility", QUEUE),
+        ("sqs", "DeleteMessageBatch", {"QueueUrl": QUEUE}, "sqs:DeleteMessage", QUEUE),
+        ("dynamodb", "GetItem", {"TableName": "locks"}, "dynamodb:GetItem", "locks"),
+        ("dynamodb", "BatchWriteItem", {"RequestItems": {"locks": []}}, "dynamodb:BatchWriteItem", "locks"),
+    ],
+)
+async def test_a_refusal_names_action_and_resource(
+    service: Service,
+    opened: Opened,
+    service_name: str,
+    operation: str,
+    payload: dict[str, object],
+    action: str,
+    resource: str,
+) -> None:
+    service.answers = [refuses("AccessDeniedException", "Not authorized.")]
+    with pytest.raises(AWSRefused) as caught:
+        await (await opened()).call(service_name, operation, payload)
+    error = caught.value
+    assert str(error).startswith(f"{action} on {resource}: access denied (AccessDeniedException): Not authorized.")
+    assert (error.refused, error.action, error.resource) == (True, action, resource)
+    assert code_of(error) == "AccessDenied"
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        ("com.amazon.coral.service#AccessDeniedException", "AccessDenied"),
+        ("AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue"),
+        ("ReceiptHandleIsInvalid", "ReceiptHandleIsInvalid"),
+        (ValueError("no code"), ""),
+    ],
+)
+def test_a_code_has_neither_namespace_nor_suffix(raw: object, code: str) -> None:
+    assert code_of(raw) == code
+
+
+async def test_a_host_that_does_not_exist_is_one_clear_line(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://sqs.typo.invalid")
+    with pytest.raises(
+        AWSUnavailable, match=r"cannot find the host sqs\.typo\.invalid: .*; check the region"
+    ) as caught:
+        await (await opened()).call("sqs", "ListQueues", {}, attempts=1)
+    assert "object at" not in str(caught.value)
+    assert not caught.value.refused
+
+
+@pytest.fixture
+def assume_role(monkeypatch: pytest.MonkeyPatch, config_file: Path) -> None:
+    """A profile "role" that needs STS, and an STS out of reach."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{free_port()}")
+    config_file.write_text(
+        "[profile role]\nrole_arn = arn:aws:iam::1:role/jobs\ncredential_source = Environment\nregion = us-east-1\n"
+    )
+
+
+@pytest.mark.usefixtures("assume_role")
+async def test_an_sts_out_of_reach_is_an_outage_on_one_short_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), pytest.raises(AWSUnavailable, match="cannot get AWS credentials") as caught:
+        await Account(profile="role").open()
+    assert not isinstance(caught.value, BackendRefused)
+    assert "\n" not in str(caught.value)
+    assert any(record.name == "botocore.credentials" for record in caplog.records)
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert all(len(record.getMessage()) < 1000 for record in caplog.records)
+
+
+@pytest.mark.usefixtures("assume_role")
+async def test_keys_that_no_sts_confirms_are_not_refused(opened: Opened) -> None:
+    with pytest.raises(AWSUnavailable, match=r"^sts:GetCallerIdentity: Could not connect") as caught:
+        await (await opened()).whoami()
+    assert not caught.value.refused
 
 
 async def test_no_answer_in_time_is_told_with_the_time(service: Service, opened: Opened) -> None:
@@ -328,11 +425,11 @@ async def test_a_wrong_clock_is_set_by_the_first_answer(service: Service, opened
     assert len(service.seen) == 3
 
 
-async def test_clocks_that_agree_have_no_offset(service: Service, opened: Opened) -> None:
+async def test_a_clock_one_second_off_is_noticed(service: Service, opened: Opened) -> None:
     service.answers = [punctual(1)]
     aws = await opened()
     await aws.call("sqs", "ListQueues", {})
-    assert aws.server_offset() == 0.0
+    assert aws.server_offset() == pytest.approx(1, abs=0.75)
 
 
 async def test_a_clock_that_stays_wrong_is_told(service: Service, opened: Opened) -> None:
@@ -455,11 +552,10 @@ async def test_keys_in_their_last_minute_are_waited_for(
 
 
 async def test_keys_whose_renewal_hangs_are_used_to_their_end(
-    monkeypatch: pytest.MonkeyPatch, service: Service, opened: Opened, vending: Vending, tmp_path: Path
+    service: Service, opened: Opened, vending: Vending, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("sqsjkr.backends.aws.credentials._PATIENCE", 0.1)
     vending(30)
-    aws = await opened(profile="p")
+    aws = await opened(profile="p", patience=1.0)
     await aws.call("sqs", "ListQueues", {})
     assert service.keys() == ["AKID2"]
     (tmp_path / "go").touch()

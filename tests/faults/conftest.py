@@ -32,7 +32,7 @@ def worker(proxy: Proxy, fleet: Fleet, daemon: Callable[..., Daemon], tmp_path: 
     def start(
         name: str,
         *,
-        scale: float = 0.1,
+        scale: float = 0.2,
         fleet: Fleet = fleet,
         url: str = "",
         ready: bool = True,

@@ -9,7 +9,11 @@ from __future__ import annotations
 import resource
 import sys
 
-from sqsjkr.cli.main import main as sqsjkr
+import sqsjkr.app
+import sqsjkr.backends.dynamodb.table
+import sqsjkr.backends.sqs.queue
+import sqsjkr.web.server  # noqa: F401
+from sqsjkr.cli.main import main as run
 from sqsjkr.leases.budget import STANDARD
 
 
@@ -19,7 +23,7 @@ def main() -> int:
     if arguments[0].startswith("--nofile="):  # how many descriptors it may have
         most = int(arguments.pop(0).partition("=")[2])
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return sqsjkr(arguments, budget=STANDARD.scaled(float(factor)))
+    return run(arguments, budget=STANDARD.scaled(float(factor)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from faults.proxy import Proxy
 from faults.workers import LEASE
 from fleet import Fleet
 
-SCALE = 0.1
+SCALE = 0.2
 StartWorker = Callable[..., Daemon]
 
 

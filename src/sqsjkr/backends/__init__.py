@@ -82,8 +82,10 @@ class Part(Protocol):
 class Connections:
     """What the backends of one process share: a connection to AWS, one to each SQLite file."""
 
-    def __init__(self, settings: _Settings) -> None:
+    def __init__(self, settings: _Settings, *, patience: float = 5.0) -> None:
         self.settings = settings
+        self.patience = patience
+        """Seconds that one answer may take."""
         self._made: dict[object, Any] = {}
         self._links: list[Part] = []
         self._opened = 0

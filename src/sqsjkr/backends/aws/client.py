@@ -1,7 +1,7 @@
-"""The AWS wire: one call, signed, sent, retried, and answered with a dict or with an error that says what is sure.
+"""Calls to AWS: each is signed, sent and retried, and ends with a dict or an error that says whether AWS has acted.
 
-botocore knows the account (credentials.py), aiohttp the connection; docs/decisions/0003 says why nothing else is
-here. Both services speak JSON: "Making Amazon SQS API requests in AWS JSON protocol", "DynamoDB low-level API".
+botocore handles the account (credentials.py), aiohttp the connections; docs/decisions/0003 gives the reasons.
+Both services speak JSON: "Making Amazon SQS API requests in AWS JSON protocol", "DynamoDB low-level API".
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from aiohttp import hdrs
 from multidict import istr
 from yarl import URL
 
+from sqsjkr import clock
 from sqsjkr.backends.aws.credentials import Account
 from sqsjkr.backends.aws.errors import (
-    Ailment,
     AWSError,
     AWSRefused,
     AWSUnavailable,
+    Call,
     ConditionFailed,
-    ailment,
+    Remedy,
     garbled,
     lost,
     refused,
+    remedy_for,
 )
+from sqsjkr.backends.aws.server_clock import ServerClock
 from sqsjkr.backends.aws.signing import Keys, Signer
 from sqsjkr.backends.aws.transport import proxy_for, tls_for
 
@@ -43,8 +46,8 @@ __all__ = ["AWS", "AWSError", "AWSRefused", "AWSUnavailable", "ConditionFailed"]
 _TARGETS = {"sqs": "AmazonSQS.", "dynamodb": "DynamoDB_20120810."}
 _FIRST_PAUSE = 0.05  # seconds; doubled with every attempt
 _LONGEST_PAUSE = 5.0
-_CONNECT_WITHIN = 3.0  # seconds: a connection that takes longer fails, and is known to have carried nothing
-_CLOCKS_AGREE = 2.0  # seconds: less than this is the Date header's own coarseness
+_CONNECTING = 0.6  # of the patience: a connection that takes longer fails, and is known to have carried nothing
+_RENEWING = 0.6  # of the patience: a beat that waits longer for credentials would end the worker's locked jobs
 _CONNECTIONS = 256
 _OK = 200
 _CRC = istr("x-amz-crc32")
@@ -53,7 +56,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """All that is the same for every request to one service at one address."""
+    """Everything that all requests to one service at one address share."""
 
     service: str
     url: URL
@@ -62,18 +65,36 @@ class _Route:
     tls: Any
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request, as it is sent in every attempt. ``timeout`` is seconds for one attempt."""
+
+    route: _Route
+    operation: str
+    payload: Mapping[str, object]
+    body: bytes
+    timeout: float
+
+    @property
+    def call(self) -> Call:
+        return Call.of(self.route.service, self.operation, self.payload, str(self.route.url))
+
+
 class AWS:
     """Calls to SQS and DynamoDB.
 
-    ``profile`` and ``region`` as in ``Account``. Open it in the event loop that will make the calls, close it once.
+    ``profile`` and ``region`` as in ``Account``. ``patience`` is the seconds that one answer may take, connecting
+    included and a long poll's own wait excluded. Open it in the event loop that will make the calls, close it once.
     """
 
-    def __init__(self, *, profile: str = "", region: str = "") -> None:
-        self._account = Account(profile=profile, region=region)
+    def __init__(self, *, profile: str = "", region: str = "", patience: float = 5.0) -> None:
+        self._account = Account(profile=profile, region=region, patience=patience * _RENEWING)
+        self.patience = patience
         self._http: aiohttp.ClientSession | None = None
         self._routes: dict[tuple[str, str | None], _Route] = {}
-        self._offset = 0.0
+        self._clock = ServerClock()
         self._date = ""
+        self._date_seconds = 0.0
 
     @property
     def region(self) -> str:
@@ -93,7 +114,7 @@ class AWS:
             connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
-                # Compressed answers would be cheaper to carry, but dearer to read, and x-amz-crc32 counts raw bytes.
+                # Reading compressed answers costs more time than it saves, and x-amz-crc32 counts raw bytes.
                 hdrs.ACCEPT_ENCODING: "identity",
                 hdrs.USER_AGENT: f"sqsjkr/{importlib.metadata.version('sqsjkr')}",
             },
@@ -118,17 +139,20 @@ class AWS:
         return self._account.endpoint(service).custom
 
     async def whoami(self) -> str:
-        """The ARN that AWS knows us by, for ``sqsjkr check``.
+        """The ARN of these credentials, for ``sqsjkr check``.
 
         Raises:
-            BackendRefused: AWS does not know these credentials.
+            BackendRefused: AWS rejects these credentials.
             BackendUnavailable: STS does not answer.
         """
         return await self._account.whoami()
 
     def server_offset(self) -> float:
-        """AWS's clock minus this host's wall clock, in seconds, by the newest answer; 0.0 if less than 2 or unknown."""
-        return self._offset
+        """AWS's clock minus this host's wall clock, in seconds; 0.0 before the first answer.
+
+        At most about half a second off after one answer, and a round trip off after some more.
+        """
+        return self._clock.offset(monotonic=clock.now(), wall=time.time())
 
     async def call(
         self,
@@ -136,86 +160,91 @@ class AWS:
         operation: str,
         payload: Mapping[str, object],
         *,
-        timeout: float = 5.0,
+        timeout: float | None = None,
+        waiting: float = 0.0,
         attempts: int = 4,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
         """Send ``payload`` to ``operation`` of "sqs" or "dynamodb" and return the answer.
 
-        ``timeout`` is seconds for one attempt, connecting and reading included. What may pass is tried
-        ``attempts`` times in all, after pauses with full jitter (AWS: "Retry behavior"; "Timeouts, retries, and
-        backoff with jitter"). On top of these come at most two that follow at once, since AWS has not acted: one when
-        it found our clock wrong, one when it found the credentials expired. ``endpoint`` is an address to use instead
-        of the service's own. Cancelling ends the connection with it, so a long poll that is cut off ends at AWS too.
+        ``timeout`` is seconds for one attempt, connecting and reading included; None for the patience of this
+        object. ``waiting`` is added to it: the seconds that a long poll waits by itself. A call that fails for a
+        passing cause is attempted ``attempts`` times in all, after pauses with full jitter (AWS: "Retry behavior";
+        "Timeouts, retries, and backoff with jitter"). At most two more attempts follow at once, since AWS has not
+        acted: one after it found our clock wrong, one after it found the credentials expired. ``endpoint`` is an
+        address to use instead of the service's own. Cancelling closes the connection, which ends a long poll at AWS.
 
         Raises:
-            AWSUnavailable: no answer, throttled, or a server's error, in every attempt.
+            AWSUnavailable: no answer, throttled, or a server error, in every attempt.
             ConditionFailed: DynamoDB's condition does not hold.
-            AWSRefused: any other no.
-            BackendUnavailable: the credentials have expired and their source does not answer.
+            AWSRefused: AWS refused the call for any other reason.
+            BackendUnavailable: the credentials have expired and could not be renewed.
         """
         route = self._routes.get((service, endpoint)) or self._add_route(service, endpoint)
-        body = _encode(payload).encode()
-        cured: set[Ailment] = set()
+        seconds = (self.patience if timeout is None else timeout) + waiting
+        request = _Request(route, operation, payload, _encode(payload).encode(), seconds)
+        applied: set[Remedy] = set()
         ambiguous = False
         failed = 0
         while True:
             keys = await self._account.keys()
             try:
-                return await self._exchange(route, operation, body, keys, timeout)
+                return await self._exchange(request, keys)
             except AWSError as error:
                 error.ambiguous_before = ambiguous
                 ambiguous = ambiguous or error.ambiguous
-                if await self._cure(error, keys, cured):
+                if await self._remedied(error, keys, applied):
                     continue
                 failed += 1
                 if failed >= attempts or not isinstance(error, AWSUnavailable):
                     raise
             await asyncio.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (failed - 1))))  # noqa: S311
 
-    async def _exchange(self, route: _Route, operation: str, body: bytes, keys: Keys, timeout: float) -> dict[str, Any]:
+    async def _exchange(self, request: _Request, keys: Keys) -> dict[str, Any]:
         if self._http is None:
             raise RuntimeError("AWS is called before open()")
-        headers = route.signer.headers(keys, _TARGETS[route.service] + operation, body, time.time() + self._offset)
+        route, body, sent = request.route, request.body, clock.now()
+        now = time.time() + self.server_offset()
+        headers = route.signer.headers(keys, _TARGETS[route.service] + request.operation, body, now)
         try:
             async with self._http.post(
                 route.url,
                 data=body,
                 headers=headers,
-                timeout=_timeouts(timeout),
+                timeout=_timeouts(request.timeout, self.patience * _CONNECTING),
                 allow_redirects=False,
                 proxy=route.proxy,
                 ssl=route.tls,
             ) as answer:
+                received = clock.now()
                 raw = await answer.read()
         except (aiohttp.ClientError, OSError) as error:  # OSError: TimeoutError is one
-            raise lost(f"{route.service} {operation}", str(route.url), error, timeout) from error
-        self._learn_the_time(answer.headers.get(hdrs.DATE, ""))
+            raise lost(request.call, error, request.timeout) from error
+        self._observe(answer.headers.get(hdrs.DATE, ""), sent, received)
         crc = answer.headers.get(_CRC)
         if crc is not None and crc != str(zlib.crc32(raw)):
-            raise garbled(f"{route.service} {operation}", str(route.url), answer.status, "its checksum is wrong")
+            raise garbled(request.call, answer.status, "its checksum is wrong")
         if answer.status != _OK:
-            raise refused(f"{route.service} {operation}", str(route.url), answer.status, raw)
-        return _decoded(raw, route, operation)
+            raise refused(request.call, answer.status, raw)
+        return _decoded(raw, request)
 
-    async def _cure(self, error: AWSError, keys: Keys, cured: set[Ailment]) -> bool:
-        """Whether the reason for ``error`` is gone, so that the same call may succeed at once."""
-        what = ailment(error)
-        if what is None or what in cured:
+    async def _remedied(self, error: AWSError, keys: Keys, applied: set[Remedy]) -> bool:
+        """Whether the cause of ``error`` is gone, so that the same call may succeed at once."""
+        remedy = remedy_for(error)
+        if remedy is None or remedy in applied:
             return False
-        cured.add(what)
-        return what is Ailment.CLOCK or await self._account.replace(keys)  # the answer's Date has set the clock
+        applied.add(remedy)
+        return remedy is Remedy.CLOCK or await self._account.replace(keys)  # the answer's Date has set the clock
 
-    def _learn_the_time(self, date: str) -> None:
-        if date == self._date:  # a header of this second again: parsing it would cost as much as signing
-            return
-        self._date = date
-        try:
-            theirs = parsedate_to_datetime(date).timestamp() + 0.5  # Date has whole seconds: half of one on average
-        except ValueError:
-            return
-        offset = theirs - time.time()
-        self._offset = offset if abs(offset) > _CLOCKS_AGREE else 0.0
+    def _observe(self, date: str, sent: float, received: float) -> None:
+        if date != self._date:  # parsing costs as much as signing, and a second's answers have the same header
+            try:
+                self._date_seconds = parsedate_to_datetime(date).timestamp()
+            except ValueError:
+                return
+            self._date = date
+        if self._date:
+            self._clock.observe(self._date_seconds, sent=sent, received=received)
 
     def _add_route(self, service: str, endpoint: str | None) -> _Route:
         found = self._account.endpoint(service)
@@ -228,17 +257,17 @@ class AWS:
 
 
 @lru_cache
-def _timeouts(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_WITHIN))
+def _timeouts(seconds: float, connecting: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, connecting))
 
 
-def _decoded(raw: bytes, route: _Route, operation: str) -> dict[str, Any]:
-    if not raw:  # SQS says nothing where there is nothing to say (DeleteMessage)
+def _decoded(raw: bytes, request: _Request) -> dict[str, Any]:
+    if not raw:  # SQS answers DeleteMessage with an empty body
         return {}
     try:
         answer = json.loads(raw)
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise garbled(f"{route.service} {operation}", str(route.url), _OK, "it is no JSON object")
+        raise garbled(request.call, _OK, "not a JSON object")
     return answer

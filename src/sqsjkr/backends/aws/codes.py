@@ -16,6 +16,6 @@ def bare(code: str) -> str:
     return code.rpartition("#")[2].partition(":")[0].rpartition(".")[2].removesuffix("Exception")
 
 
-def code_of(error: Exception) -> str:
-    """The bare code of an error that AWS answered with, "" for any other error."""
-    return bare(str(getattr(error, "code", "")))
+def code_of(error: object) -> str:
+    """Return the bare code of an error that AWS answered with; of a code as text, too. "" for any other error."""
+    return bare(error if isinstance(error, str) else str(getattr(error, "code", "")))

@@ -8,4 +8,5 @@ from sqsjkr.backends.aws.client import AWS
 
 def connection(connections: Connections) -> AWS:
     """The connection that SQS and DynamoDB share, with the profile and the region of the settings."""
-    return connections.link(AWS, profile=connections.settings.profile, region=connections.settings.region)
+    settings = connections.settings
+    return connections.link(AWS, profile=settings.profile, region=settings.region, patience=connections.patience)

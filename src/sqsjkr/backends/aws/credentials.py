@@ -1,4 +1,4 @@
-"""What botocore knows about the operator's AWS account: who we are, in which region, and at which address.
+"""The operator's AWS account, as botocore finds it: credentials, region, endpoints.
 
 Every source that AWS's own tools read is read here, by botocore itself (environment, shared files, profiles, assumed
 roles, web identity, SSO, processes, ECS, EC2), in its order. Nothing in this module waits inside the event loop.
@@ -21,26 +21,25 @@ from botocore.endpoint_provider import EndpointProvider
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    CredentialRetrievalError,
     EndpointResolutionError,
-    HTTPClientError,
     ProfileNotFound,
 )
 from botocore.session import Session
 from botocore.utils import validate_region_name
 
 from sqsjkr import clock
+from sqsjkr.backends.aws.botocore_errors import explained, shorten_logs
+from sqsjkr.backends.aws.errors import Call
 from sqsjkr.backends.aws.signing import Keys
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 
 _LOOK_EVERY = 1.0  # seconds between two looks at the expiry: a look costs as much as a tenth of a request
 _LAST_MOMENT = 60.0  # seconds before the expiry from which on a request waits for new keys
-_PATIENCE = 3.0  # seconds that it waits: a beat that is held up longer would end the worker's locked jobs
 _RENEW_EVERY = 30.0  # seconds between two renewals: EC2 hands out the old keys until shortly before they expire
 _RETRY_EVERY = 5.0  # seconds between two renewals when one failed
 _REPLACE_EVERY = 10.0  # seconds between two replacements of keys that AWS refuses: wrong keys stay wrong
-_HTTP_ERROR = 500
-_BROKEN = (BotoCoreError, ClientError, OSError, ValueError, KeyError, RuntimeError)  # all that a source can raise
+_NO_CREDENTIALS = "cannot get AWS credentials"
+_BROKEN = (BotoCoreError, ClientError, OSError, ValueError, KeyError, RuntimeError)  # everything a source can raise
 
 T = TypeVar("T")
 
@@ -68,12 +67,14 @@ class Account:
     then to AWS_DEFAULT_REGION and the profile.
 
     Keys that expire are renewed from botocore's advisory window on (15 minutes before), while requests go on with the
-    old ones; only in the last minute does a request wait, and not for long. A source that hangs holds up neither the
-    loop nor a stop.
+    old ones; only in the last minute does a request wait, for ``patience`` seconds at most. A source that hangs holds
+    up neither the loop nor a stop.
     """
 
-    def __init__(self, *, profile: str = "", region: str = "") -> None:
+    def __init__(self, *, profile: str = "", region: str = "", patience: float = 3.0) -> None:
+        shorten_logs()
         self._profile = profile
+        self._patience = patience
         self.region = region
         self._found: _Found | None = None
         self._endpoints: dict[str, Endpoint] = {}
@@ -87,20 +88,20 @@ class Account:
         """Find the keys and the region.
 
         Raises:
-            BackendRefused: there are none, or the shared files are wrong; says where was looked and what to do.
+            BackendRefused: there are none, or the shared files are wrong; the text names places and next step.
             BackendUnavailable: the source of the keys does not answer.
         """
         self._found = await _in_thread(self._resolve)
         self.region = self._found.session.get_config_variable("region")
 
     async def close(self) -> None:
-        """Let go of a renewal that is under way."""
+        """Cancel a renewal that is under way."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.wait([self._renewal])
 
     async def keys(self) -> Keys:
-        """Keys to sign with now. Cheap: asks nobody unless they are about to expire.
+        """Keys to sign with now. Cheap: reads no source unless they are about to expire.
 
         Raises:
             BackendUnavailable: they have expired and could not be renewed.
@@ -135,10 +136,10 @@ class Account:
         return self._opened().session.get_config_variable("ca_bundle") or ""
 
     async def whoami(self) -> str:
-        """The ARN that AWS knows us by (sts GetCallerIdentity). Takes seconds at worst; for people, not for the loop.
+        """The ARN of these credentials (sts:GetCallerIdentity). May take 20 seconds; not for the hot path.
 
         Raises:
-            BackendRefused: AWS does not know these keys.
+            BackendRefused: AWS rejects these keys.
             BackendUnavailable: STS does not answer.
         """
         return await _in_thread(self._ask_sts)
@@ -166,7 +167,7 @@ class Account:
 
     async def _renew(self, source: Callable[[], _Found]) -> None:
         """Wait a little for the renewal under way, or for a new one. It goes on when a caller gives up."""
-        await asyncio.wait([self._renewal or self._start(source)], timeout=_PATIENCE)
+        await asyncio.wait([self._renewal or self._start(source)], timeout=self._patience)
 
     def _start(self, source: Callable[[], _Found]) -> asyncio.Task[None]:
         self._renewal = asyncio.create_task(self._fetch(source))
@@ -203,14 +204,14 @@ class Account:
                 "correct the name (--profile, AWS_PROFILE) or add it there"
             ) from error
         except _BROKEN as error:
-            raise _explained(error) from error
+            raise explained(error, _NO_CREDENTIALS) from error
 
     def _refresh(self) -> _Found:
         found = self._opened()
         try:
             return found._replace(keys=found.credentials.get_frozen_credentials())
         except _BROKEN as error:
-            raise _explained(error) from error
+            raise explained(error, _NO_CREDENTIALS) from error
 
     def _find_region(self, session: Any) -> str:
         region = self.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
@@ -247,21 +248,13 @@ class Account:
             sts = self._opened().session.create_client("sts", config=limits)
             return str(sts.get_caller_identity()["Arn"])
         except _BROKEN as error:
-            raise _explained(error) from error
+            call = Call("sts:GetCallerIdentity")
+            raise explained(error, call.action, call) from error
 
 
 def _shared_files(session: Any) -> str:
     names = (session.get_config_variable("config_file"), session.get_config_variable("credentials_file"))
     return " and ".join(map(str, names))
-
-
-def _explained(error: Exception) -> BackendUnavailable:
-    """Our error for one of botocore's: unavailable if the source may answer later, refused if it said no."""
-    text = " ".join(f"no AWS credentials: {error}".split())
-    if isinstance(error, (HTTPClientError, CredentialRetrievalError)):
-        return BackendUnavailable(text)
-    status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0) if isinstance(error, ClientError) else 0
-    return BackendUnavailable(text) if status >= _HTTP_ERROR else BackendRefused(text)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

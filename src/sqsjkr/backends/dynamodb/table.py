@@ -165,7 +165,7 @@ class DynamoDBTable(Table):
                     ":one": {"N": "1"},
                 },
             },
-            timeout=3.0,
+            timeout=0.6 * self._aws.patience,
             attempts=2,
         )
 
@@ -180,7 +180,7 @@ class DynamoDBTable(Table):
                 "ProjectionExpression": "Beat",
                 "ConsistentRead": True,
             },
-            timeout=3.0,
+            timeout=0.6 * self._aws.patience,
             attempts=2,
         )
         beat = answer.get("Item", {}).get("Beat")

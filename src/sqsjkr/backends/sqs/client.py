@@ -59,19 +59,19 @@ class QueueClient:
         return QueueClient(self.aws, url=f"{self.url.rsplit('/', 2)[0]}/{account_id}/{name}", may_look_up=True)
 
     async def call(
-        self, operation: str, request: Mapping[str, Any], *, timeout: float = 5.0, attempts: int = 4
+        self, operation: str, request: Mapping[str, Any], *, waiting: float = 0.0, attempts: int = 4
     ) -> dict[str, Any]:
-        """Make one SQS call about this queue; ``timeout`` and ``attempts`` as for ``AWS.call``.
+        """Make one SQS call about this queue; ``waiting`` and ``attempts`` as for ``AWS.call``.
 
         Raises ``BackendRefused`` if there is no such queue, among others.
         """
         try:
-            return await self._call(operation, request, timeout, attempts)
+            return await self._call(operation, request, waiting, attempts)
         except BackendRefused as refused:
             if not (does_not_exist(refused) and self._may_look_up and self.aws.has_custom_endpoint("sqs")):
                 raise
             await self._look_up(refused)
-        return await self._call(operation, request, timeout, attempts)
+        return await self._call(operation, request, waiting, attempts)
 
     async def attributes(self, *names: str) -> dict[str, str] | None:
         """The queue's attributes of these names, all of them if none is named; None if there is no such queue."""
@@ -107,12 +107,12 @@ class QueueClient:
             raise refused from None
         self._url = str(found["QueueUrl"])
 
-    async def _call(self, operation: str, request: Mapping[str, Any], timeout: float, attempts: int) -> dict[str, Any]:
+    async def _call(self, operation: str, request: Mapping[str, Any], waiting: float, attempts: int) -> dict[str, Any]:
         return await self.aws.call(
             "sqs",
             operation,
             {"QueueUrl": self.url, **request},
-            timeout=timeout,
+            waiting=waiting,
             attempts=attempts,
             endpoint=self._endpoint,
         )

@@ -63,7 +63,7 @@ class SQSQueue(Queue):
             "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             "AttributeNames": _SYSTEM_ATTRIBUTES,  # the older spelling, for servers that know only that
         }
-        answer = await self._queue.call("ReceiveMessage", request, timeout=wait + 5.0, attempts=1)
+        answer = await self._queue.call("ReceiveMessage", request, waiting=wait, attempts=1)
         arrived, server_now = clock.now(), time.time() + self._queue.aws.server_offset()
         return [_delivery(raw, arrived, server_now, fifo=self.facts.fifo) for raw in answer.get("Messages") or []]
 
