@@ -139,7 +139,7 @@ def test_nobody_to_ask_means_a_plan_no_change_and_the_next_step(place: Place, se
     assert said.code == 2
     assert said.out.count("to do: ") == 4
     assert said.complaints == [
-        "sqsjkr: nothing was changed, as there is nobody to ask; next: sqsjkr setup --yes",
+        "sqsjkr: nothing was changed: without a terminal the plan must be confirmed; next: sqsjkr setup --yes",
     ]
     assert place.is_empty()
 
