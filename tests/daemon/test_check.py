@@ -349,6 +349,14 @@ def test_an_embedded_store_is_looked_at_and_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_embedded_store_below_a_file_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = sqsjkr("check", "--local", str(tmp_path / "file" / "store"))
+
+    assert (said.code, levels(said)["store"]) == (1, ["FAIL"])
+    assert "is not a directory; next: name another with --local" in text_of(said, "store")
+
+
 def test_an_embedded_store_tells_what_lies_in_it(tmp_path: Path) -> None:
     assert sqsjkr("send", "--local", str(tmp_path), "true").code == 0
     with closing(sqlite3.connect(tmp_path / "sqsjkr.db")) as db, db:
