@@ -222,7 +222,7 @@ def test_dead_letters_that_lie_there_or_go_early_are_warnings(look: Callable[...
     said = look()
 
     assert (said.code, levels(said)["dead letters"]) == (0, ["ok", "warn", "warn"])
-    assert f"1 messages on {fleet.table}-dead" in text_of(said, "dead letters")
+    assert f"1 message on {fleet.table}-dead" in text_of(said, "dead letters")
     assert "redrive the others" in text_of(said, "dead letters")  # those with a reason would be buried again
 
 
