@@ -171,7 +171,7 @@ class Daemon:
         """What it has printed so far."""
         return (self.directory / "stdout").read_text(errors="replace")
 
-    def wait_for_line(self, match: str | Callable[[str], object], *, timeout: float = 10, after: int = 0) -> str:
+    def wait_for_line(self, match: str | Callable[[str], object], *, timeout: float = 60, after: int = 0) -> str:
         """The first line of stderr, from line number `after` on, that holds the text or satisfies the predicate.
 
         Raises:
@@ -196,7 +196,7 @@ class Daemon:
         """Send a signal to the process that was started, not to its children."""
         self._popen.send_signal(number)
 
-    def wait(self, timeout: float = 10) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Its exit code, negative for a signal.
 
         Raises:

@@ -64,7 +64,7 @@ def ending_with_this_process(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), *command]
 
 
-def wait_until(predicate: Callable[[], object], *, timeout: float = 10, description: str) -> None:
+def wait_until(predicate: Callable[[], object], *, timeout: float = 60, description: str) -> None:
     """Return once `predicate()` is true, asking every 20 ms; fail with the description after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not predicate():
@@ -73,7 +73,7 @@ def wait_until(predicate: Callable[[], object], *, timeout: float = 10, descript
         time.sleep(0.02)
 
 
-async def until(predicate: Callable[[], object], *, timeout: float = 10, description: str) -> None:
+async def until(predicate: Callable[[], object], *, timeout: float = 60, description: str) -> None:
     """The twin of `wait_until` for async tests: the loop goes on while this waits."""
     deadline = time.monotonic() + timeout
     while not predicate():

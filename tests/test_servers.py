@@ -172,7 +172,7 @@ def test_waiting_in_vain_fails_with_the_description() -> None:
 async def test_the_loop_goes_on_while_an_async_test_waits() -> None:
     said: list[str] = []
     asyncio.get_running_loop().call_later(0.05, said.append, "done")
-    await servers.until(lambda: said, timeout=2, description="the loop had called back")
+    await servers.until(lambda: said, description="the loop had called back")
 
 
 def test_a_daemon_gets_its_config_and_a_clean_environment(

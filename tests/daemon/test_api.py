@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import servers
 import sqsjkr
 from commands import sqsjkr as command
 from daemon import Daemon
@@ -62,7 +63,7 @@ def test_run_works_until_a_signal_and_returns_0(program: Callable[..., Daemon], 
     assert command("send", "--local", str(tmp_path), "echo it ran").code == 0
     running = program(f"print('code', sqsjkr.run(sqsjkr.Config(local=DIR), guard={guard}))")
     running.wait_for_line("it ran")
-    assert len(running.tree()) == int(guard)
+    servers.wait_until(lambda: len(running.tree()) == int(guard), description="only the worker of a guard was left")
     running.signal(signal.SIGTERM)
 
     assert running.wait() == 0

@@ -48,7 +48,7 @@ def worker(proxy: Proxy, fleet: Fleet, daemon: Callable[..., Daemon], tmp_path: 
             own_socket=False,
         )
         if ready:
-            begun.wait_for_line("worker.started", timeout=20)
+            begun.wait_for_line("worker.started")
         return begun
 
     return start

@@ -26,6 +26,10 @@ note() {
   echo "$now $1 $job $attempt $$ $facts" >>"$history"
 }
 live() {
+  if [ "$beats" = held ]; then
+    until [ -e "$history.$job.released" ]; do sleep 0.1; note beat; done
+    return
+  fi
   while [ "$beats" -gt 0 ]; do
     sleep 0.1
     note beat
@@ -81,6 +85,15 @@ class History:
         """The command of a job that lives for `beats` tenths of a second."""
         words = ["exec", "sh", str(self.script), str(self.path), job, kind, str(beats)]
         return shlex.join(words)
+
+    def held(self, job: str, kind: str = "plain") -> str:
+        """The command of a job that lives until the test releases it, so that its end waits for a fact, not a clock."""
+        return shlex.join(["exec", "sh", str(self.script), str(self.path), job, kind, "held"])
+
+    def release(self, *jobs: str) -> None:
+        """Let held jobs come to their end, in this run and in any later one."""
+        for job in jobs:
+            Path(f"{self.path}.{job}.released").touch()
 
     def notes(self) -> list[Note]:
         """All that was written so far."""

@@ -262,6 +262,15 @@ class Proxy:
             rule.hits -= not messages  # an empty receive does not use up the rule's limit
         return rules.with_refusals(rule, call, answer) if rule.fault is Fault.CAP else answer
 
+    def bring_back(self) -> None:
+        """Let every message that a REDELIVER rule keeps come with the next receive, whatever the rule's seconds."""
+        for waiting in self._again.values():
+            waiting[:] = [(0.0, message) for _, message in waiting]
+
+    def brought_back(self) -> bool:
+        """Whether every message that a REDELIVER rule kept has been handed out again."""
+        return bool(self._again) and not any(self._again.values())
+
     def _due(self, call: Call) -> list[dict[str, Any]]:
         """The messages to hand out again now, with their receive counts raised."""
         waiting = self._again[call.queue]

@@ -11,7 +11,7 @@ from faults.checker import attempts, fences, overlapping
 from faults.history import History
 from faults.proxy import Proxy
 from faults.rules import Fault
-from faults.workers import LEASE, now, worker_of
+from faults.workers import worker_of
 from fleet import Fleet
 
 
@@ -23,7 +23,7 @@ def kill_worker(daemon: Daemon) -> None:
 
 
 def emptied(fleet: Fleet) -> None:
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
 
 
 def test_a_job_runs_once_although_its_worker_died_between_claim_and_start(
@@ -37,7 +37,7 @@ def test_a_job_runs_once_although_its_worker_died_between_claim_and_start(
     kill_worker(a)
     worker("b")
 
-    servers.wait_until(lambda: history.has("end", "job"), timeout=20, description="another worker had run the job")
+    servers.wait_until(lambda: history.has("end", "job"), description="another worker had run the job")
     emptied(fleet)
     assert history.jobs("begin") == ["job"]
 
@@ -53,7 +53,7 @@ def test_a_job_runs_again_if_its_worker_died_before_its_end_was_noted(
     kill_worker(a)
     worker("b")
 
-    servers.wait_until(lambda: history.has("end", "job", 2), timeout=20, description="the job had run again")
+    servers.wait_until(lambda: history.has("end", "job", 2), description="the job had run again")
     emptied(fleet)
 
 
@@ -68,7 +68,7 @@ def test_a_job_whose_end_was_noted_does_not_run_again_if_its_worker_died_before_
     kill_worker(a)
     b = worker("b")
 
-    b.wait_for_line("duplicate", timeout=20)
+    b.wait_for_line("duplicate")
     emptied(fleet)
     assert history.jobs("begin") == ["job"]
 
@@ -78,22 +78,19 @@ def test_a_dead_workers_lock_is_taken_over_when_its_processes_are_gone(
     victim: str, worker: Callable[..., Daemon], fleet: Fleet, history: History
 ) -> None:
     a = worker("a", max_concurrent_num=1)
-    fleet.send_job(command=history.command("first", "family", 300), lock_id="L")
+    fleet.send_job(command=history.held("first", "family"), lock_id="L")
     servers.wait_until(lambda: history.has("beat", "first"), description="the first job ran")
     worker("b")
     fleet.send_job(command=history.command("second"), lock_id="L")
 
-    killed = now()
     if victim == "worker":
         kill_worker(a)
     else:
         a.signal(signal.SIGKILL)
 
-    servers.wait_until(lambda: len(history.jobs("begin")) > 1, timeout=30, description="the lock was taken over")
+    servers.wait_until(lambda: len(history.jobs("begin")) > 1, description="the lock was taken over")
     first, second = attempts(history.notes())[:2]
     assert first.begin.worker != second.begin.worker
-    assert first.last.time - killed < 5, "what left the shell's session, too, is dead within five seconds"
-    assert second.begin.time - killed < 2 * LEASE * 0.1 + 2, "within two leases, and what this host takes"
     assert not overlapping([first, second], {"first": "L", "second": "L"})
     assert second.begin.fence > first.begin.fence > 0
     assert not fences(attempts(history.notes()))

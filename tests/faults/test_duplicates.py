@@ -19,17 +19,18 @@ GO_LOCK = {"Type": "lock", "EventId": "an event of a Go daemon"}
 def test_a_message_that_comes_again_while_its_job_runs_is_not_run_again(
     where: str, worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:
-    proxy.add(Fault.REDELIVER, limit=1, seconds=0.3)
+    proxy.add(Fault.REDELIVER, limit=1, seconds=3600)
     worker("a", max_concurrent_num=4 if where == "same" else 1)
-    fleet.send_job(command=history.command("job", beats=28))
+    fleet.send_job(command=history.held("job"))
     servers.wait_until(lambda: history.has("begin", "job"), description="the job ran")
     if where == "another":
         worker("b")
 
-    servers.wait_until(lambda: proxy.faults[Fault.REDELIVER], description="the message came again")
-    assert not history.has("end", "job"), "in time"
+    proxy.bring_back()
+    servers.wait_until(proxy.brought_back, description="the message came again")
+    history.release("job")
     servers.wait_until(lambda: history.has("end", "job"), description="the job ended")
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert history.jobs("begin") == ["job"]
 
 
@@ -38,17 +39,18 @@ def test_a_message_that_comes_again_while_its_job_waits_is_run_once(
     where: str, worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:
     fleet.put({"Id": "L", **GO_LOCK})
-    proxy.add(Fault.REDELIVER, limit=1, seconds=0.3)
+    proxy.add(Fault.REDELIVER, limit=1, seconds=3600)
     a = worker("a", max_concurrent_num=1)
     fleet.send_job(command=history.command("job"), lock_id="L")
     a.wait_for_line("job.waiting")
     if where == "another":
         worker("b")
 
-    servers.wait_until(lambda: proxy.faults[Fault.REDELIVER], description="the message came again")
+    proxy.bring_back()
+    servers.wait_until(proxy.brought_back, description="the message came again")
     fleet.put({"Id": "L", "Type": "lock"})
-    servers.wait_until(lambda: history.has("end", "job"), timeout=20, description="the job ran")
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: history.has("end", "job"), description="the job ran")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert history.jobs("begin") == ["job"]
 
 
@@ -56,7 +58,7 @@ def test_a_message_that_comes_again_while_its_job_waits_is_run_once(
 def test_a_message_that_comes_again_after_its_job_is_dropped(
     where: str, worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:
-    proxy.add(Fault.REDELIVER, limit=1, seconds=1)
+    proxy.add(Fault.REDELIVER, limit=1, seconds=3600)
     a = worker("a")
     fleet.send_job(command=history.command("job"))
     servers.wait_until(lambda: fleet.depth() == (0, 0, 0) and history.has("end", "job"), description="the job is over")
@@ -64,6 +66,7 @@ def test_a_message_that_comes_again_after_its_job_is_dropped(
         a.kill_tree()
         a = worker("b")
 
+    proxy.bring_back()
     a.wait_for_line("duplicate")
     assert history.jobs("begin") == ["job"]
 
@@ -73,14 +76,14 @@ def test_at_the_twelve_hour_cap_the_job_goes_on_and_runs_once(
 ) -> None:
     proxy.add(Fault.CAP, worker="a")
     a = worker("a", max_concurrent_num=1)
-    fleet.send_job(command=history.command("job", beats=30))
+    fleet.send_job(command=history.held("job"))
     a.wait_for_line("message.lapsed")
     b = worker("b")
 
     b.wait_for_line("another worker runs it")
-    assert not history.has("end", "job")
+    history.release("job")
     servers.wait_until(lambda: history.has("end", "job"), description="the job ended")
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert history.jobs("begin") == ["job"]
 
 
@@ -88,7 +91,7 @@ def test_a_message_whose_hiding_lapses_early_is_run_once(
     worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:
     worker("a", max_concurrent_num=1)
-    fleet.send_job(command=history.command("job", beats=25))
+    fleet.send_job(command=history.held("job"))
     servers.wait_until(lambda: proxy.seen("ChangeMessageVisibilityBatch"), description="it was hidden for longer")
     (entry,) = proxy.seen("ChangeMessageVisibilityBatch")[0].payload["Entries"]
     b = worker("b")
@@ -97,6 +100,7 @@ def test_a_message_whose_hiding_lapses_early_is_run_once(
     fleet.sqs("ChangeMessageVisibility", QueueUrl=fleet.queue_url, **shown)
 
     b.wait_for_line("another worker runs it")
+    history.release("job")
     servers.wait_until(lambda: history.has("end", "job"), description="the job ended")
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert history.jobs("begin") == ["job"]

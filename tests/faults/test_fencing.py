@@ -26,7 +26,7 @@ def test_the_fence_grows_across_workers_and_takeovers(worker: StartWorker, fleet
     worker("b")
     fleet.send_job(command=history.command("last"), lock_id="L")
 
-    servers.wait_until(lambda: history.has("end", "last"), timeout=20, description="the lock was taken over")
+    servers.wait_until(lambda: history.has("end", "last"), description="the lock was taken over")
     ran = attempts(history.notes())
     assert [attempt.begin.fence for attempt in ran] == [1, 2, 3, 4]
     assert not fences(ran)
@@ -46,8 +46,8 @@ def test_a_frozen_workers_jobs_end_before_its_lock_is_taken_over(
     worker("b")
 
     assert a.wait() == 3, "the guard has ended it"
-    servers.wait_until(lambda: history.has("end", "frozen"), timeout=30, description="the job had run again")
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: history.has("end", "frozen"), description="the job had run again")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     ran = attempts(history.notes())
     assert [attempt.begin.worker for attempt in ran] == ["a", "b"]
     assert not overlapping(ran, {"frozen": "L"})

@@ -30,7 +30,7 @@ def test_a_group_keeps_its_order_and_groups_run_side_by_side(
     for name in ("a", "b"):
         worker(name, scale=1, fleet=fleet)
 
-    servers.wait_until(lambda: len(history.jobs("end")) == 8, timeout=20, description="all ran")
+    servers.wait_until(lambda: len(history.jobs("end")) == 8, description="all ran")
     ran = attempts(history.notes())
     for group, mine in jobs.items():
         assert [job for job in history.jobs("begin") if job[0] == group] == mine
@@ -45,13 +45,15 @@ def test_with_ack_start_the_jobs_of_one_group_run_side_by_side(
     fleet = make_fleet(FifoQueue="true")
     jobs = [f"job{number}" for number in range(3)]
     for job in jobs:
-        send(fleet, history, "one", job, beats=10)
+        body = json.dumps({"command": history.held(job)})
+        fleet.send(body, MessageGroupId="one", MessageDeduplicationId=job)
     worker("a", scale=1, fleet=fleet, ack="start")
 
     servers.wait_until(lambda: len(history.jobs("begin")) == 3, description="all had begun")
     assert not history.jobs("end"), "none waited for another's end"
+    history.release(*jobs)
     servers.wait_until(lambda: len(history.jobs("end")) == 3, description="all ended")
-    assert fleet.depth() == (0, 0, 0)
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
 
 
 def test_jobs_of_one_tenant_on_a_standard_queue_run_side_by_side(

@@ -17,11 +17,15 @@ SCALE = 0.1
 StartWorker = Callable[..., Daemon]
 
 
-def run_both_at(worker: StartWorker, fleet: Fleet, history: History, *, beats: int) -> Daemon:
-    """A locked and an unlocked job, begun by the worker `a`."""
+def run_both_at(worker: StartWorker, fleet: Fleet, history: History, *, beats: int | None = None) -> Daemon:
+    """A locked and an unlocked job, begun by the worker `a`; they live until they are released, or so many beats."""
+
+    def command(job: str) -> str:
+        return history.held(job, "family") if beats is None else history.command(job, "family", beats)
+
     a = worker("a", scale=SCALE)
-    fleet.send_job(command=history.command("locked", "family", beats), lock_id="L")
-    fleet.send_job(command=history.command("free", "family", beats))
+    fleet.send_job(command=command("locked"), lock_id="L")
+    fleet.send_job(command=command("free"))
     for job in ("locked", "free"):
         servers.wait_until(lambda job=job: history.has("beat", job), description=f"the {job} job ran")
     return a
@@ -34,19 +38,20 @@ def last_beat(history: History, job: str) -> float:
 def test_a_worker_cut_off_from_the_table_ends_its_locked_jobs_only_and_before_another_may_start(
     worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:
-    a = run_both_at(worker, fleet, history, beats=50)
+    a = run_both_at(worker, fleet, history)
     proxy.cut("a", "dynamodb")
     worker("b", scale=SCALE)
     fleet.send_job(command=history.command("next", beats=3), lock_id="L")
 
-    servers.wait_until(lambda: history.has("end", "next"), timeout=20, description="another worker had the lock")
+    servers.wait_until(lambda: history.has("end", "next"), description="another worker had the lock")
     a.wait_for_line("lease.lost")
+    history.release("locked", "free")
     servers.wait_until(lambda: history.has("end", "free"), description="the unlocked job went on to its end")
     proxy.heal("a", "dynamodb")
 
-    a.wait_for_line("table.recovered" if "table.unreachable" in a.stderr else "job.ended", timeout=20)
-    servers.wait_until(lambda: history.has("end", "locked"), timeout=30, description="the locked job had run again")
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    a.wait_for_line("table.recovered" if "table.unreachable" in a.stderr else "job.ended")
+    servers.wait_until(lambda: history.has("end", "locked"), description="the locked job had run again")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert history.jobs("begin").count("free") == 1
     assert not overlapping(attempts(history.notes()), {"locked": "L", "next": "L"})
 
@@ -62,11 +67,11 @@ def test_a_worker_cut_off_from_the_queue_ends_nothing(
     worker("b", scale=SCALE)
 
     for job in ("locked", "free"):
-        servers.wait_until(lambda job=job: history.has("end", job), timeout=20, description=f"the {job} job ended")
+        servers.wait_until(lambda job=job: history.has("end", job), description=f"the {job} job ended")
     proxy.heal("a", "sqs")
     fleet.send_job(command=history.command("later"))
 
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert sorted(history.jobs("begin")) == ["free", "later", "locked"]
     assert "lease.lost" not in a.stderr
 
@@ -78,11 +83,12 @@ def test_a_full_worker_cut_off_from_the_queue_ends_nothing_although_it_cannot_gi
     a = worker("a", scale=SCALE, max_concurrent_num=1)
     fleet.send_job(command=history.command("waiter"), lock_id="L")
     a.wait_for_line("job.waiting")
-    fleet.send_job(command=history.command("long", beats=50))
+    fleet.send_job(command=history.held("long"))
     servers.wait_until(lambda: history.has("begin", "long"), description="the long job took the slot")
     proxy.cut("a", "sqs")
 
     a.wait_for_line("no slot was free for them")
+    history.release("long")
     servers.wait_until(lambda: history.has("end", "long"), description="the long job ended by itself")
     assert "guard.killed" not in a.stderr
     assert a.is_running()
@@ -91,15 +97,18 @@ def test_a_full_worker_cut_off_from_the_queue_ends_nothing_although_it_cannot_gi
 def test_a_worker_cut_off_from_both_ends_all_its_jobs_and_they_run_again(
     worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:
-    run_both_at(worker, fleet, history, beats=42)
+    run_both_at(worker, fleet, history)
     worker("b", scale=SCALE)
     proxy.cut("a")
 
     for job in ("locked", "free"):
-        servers.wait_until(lambda job=job: history.has("end", job), timeout=30, description=f"the {job} job ran at b")
+        servers.wait_until(lambda job=job: history.has("begin", job, 2), description=f"the {job} job ran again")
+    history.release("locked", "free")
+    for job in ("locked", "free"):
+        servers.wait_until(lambda job=job: history.has("end", job), description=f"the {job} job ended")
     proxy.heal("a")
 
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert not overlapping(attempts(history.notes()), {"locked": "L"}), "not even a job with itself"
     assert sorted(note.worker for note in history.notes() if note.event == "end") == ["b", "b"]
 
@@ -113,14 +122,15 @@ def test_a_service_that_is_down_at_the_start_is_waited_for(
 
     a = worker("a", scale=SCALE, ready=False)
     event = "queue.unreachable" if service == "sqs" else "table.unreachable"
-    a.wait_for_line(event, timeout=20)
+    a.wait_for_line(event)
     before, begun = len(proxy.calls), time.monotonic()
     servers.wait_until(lambda: time.monotonic() > begun + 2, description="two seconds had passed")
-    assert len(proxy.calls) - before <= 15, "no hot loop"
+    asked, took = len(proxy.calls) - before, time.monotonic() - begun
+    assert asked <= 7.5 * took, "no hot loop"
     assert a.is_running()
     proxy.heal("a", service)
 
-    servers.wait_until(lambda: history.has("end", "job"), timeout=20, description="the job ran")
+    servers.wait_until(lambda: history.has("end", "job"), description="the job ran")
     assert a.stderr.count(event) == 1, "one line a streak"
 
 
@@ -133,14 +143,14 @@ def test_a_service_that_is_down_for_a_while_costs_one_line_and_few_requests(
     for number in range(5):
         fleet.send_job(command=history.command(f"job{number}"))
 
-    a.wait_for_line(f"{trouble}.unreachable", timeout=20)
+    a.wait_for_line(f"{trouble}.unreachable")
     before, begun = len(proxy.calls), time.monotonic()
     servers.wait_until(lambda: time.monotonic() > begun + 2, description="two seconds had passed")
-    asked = len(proxy.calls) - before
+    asked, took = len(proxy.calls) - before, time.monotonic() - begun
     proxy.heal("a", service)
 
-    a.wait_for_line(f"{trouble}.recovered", timeout=20)
-    servers.wait_until(lambda: len(history.jobs("end")) == 5, timeout=20, description="all jobs had run")
-    assert asked <= 150, "no hot loop"
+    a.wait_for_line(f"{trouble}.recovered")
+    servers.wait_until(lambda: len(history.jobs("end")) == 5, description="all jobs had run")
+    assert asked <= 75 * took, "no hot loop"
     assert a.stderr.count(f"{trouble}.unreachable") == 1, "one line a streak"
     assert sorted(history.jobs("begin")) == [f"job{number}" for number in range(5)]

@@ -27,8 +27,8 @@ def test_nine_poisons_do_not_delay_the_good_one_of_their_batch(
     servers.wait_until(lambda: history.has("end", "good"), description="the good one ran")
     assert not fleet.dead_letters(), "while the others could not be buried yet"
     proxy.release(burying)
-    servers.wait_until(lambda: len(fleet.dead_letters()) == 9, timeout=20, description="nine were buried")
-    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), timeout=20, description="the queue was empty")
+    servers.wait_until(lambda: len(fleet.dead_letters()) == 9, description="nine were buried")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     for letter in fleet.dead_letters():
         assert letter["Body"] in bodies
         assert "invalid" in letter["MessageAttributes"]["sqsjkr.reason"]["StringValue"]
