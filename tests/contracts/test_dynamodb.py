@@ -1,4 +1,4 @@
-"""What DynamoDB alone does: a table that is there, but is not ours."""
+"""What DynamoDB alone does: a table that exists but is not ours, and rights that are tried without effect."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from contracts.stores import OwnConnection
 from fleet import Fleet
 from sqsjkr.errors import BackendRefused
+from sqsjkr.provision import rights
+from sqsjkr.provision.finding import Level
 
 
 @pytest.mark.parametrize("keys", [{"Key": "HASH"}, {"Id": "HASH"}, {"Id": "HASH", "Kind": "RANGE"}])
@@ -30,3 +32,19 @@ async def test_a_table_with_other_keys_is_refused_in_one_clear_line(
     finally:
         await table.close()
         dynamodb_fleet.dynamodb("DeleteTable", TableName=name)
+
+
+async def test_every_right_of_the_worker_is_tried_without_effect(dynamodb_fleet: Fleet) -> None:
+    row = {"Id": {"S": "kept"}, "Type": {"S": "lock"}, "EventId": {"S": "nightly"}}
+    dynamodb_fleet.dynamodb("PutItem", TableName=dynamodb_fleet.table, Item=row)
+    before = dynamodb_fleet.rows()
+    table = OwnConnection(dynamodb_fleet.table)
+    await table.open()
+    try:
+        found = [finding async for finding in rights.on_table(table.aws, dynamodb_fleet.table, "the table")]
+    finally:
+        await table.close()
+    assert [(finding.level, finding.found) for finding in found] == [
+        (Level.OK, "dynamodb:GetItem, dynamodb:UpdateItem, dynamodb:DeleteItem, dynamodb:BatchWriteItem on the table")
+    ]
+    assert dynamodb_fleet.rows() == before

@@ -222,7 +222,7 @@ def test_dead_letters_that_lie_there_or_go_early_are_warnings(look: Callable[...
     said = look()
 
     assert (said.code, levels(said)["dead letters"]) == (0, ["ok", "warn", "warn"])
-    assert f"1 messages on {fleet.table}-dead" in text_of(said, "dead letters")
+    assert f"1 message on {fleet.table}-dead" in text_of(said, "dead letters")
     assert "redrive the others" in text_of(said, "dead letters")  # those with a reason would be buried again
 
 
@@ -347,6 +347,14 @@ def test_an_embedded_store_is_looked_at_and_not_made(tmp_path: Path) -> None:
 
     assert said.code == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_embedded_store_below_a_file_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = sqsjkr("check", "--local", str(tmp_path / "file" / "store"))
+
+    assert (said.code, levels(said)["store"]) == (1, ["FAIL"])
+    assert "is not a directory; next: name another with --local" in text_of(said, "store")
 
 
 def test_an_embedded_store_tells_what_lies_in_it(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 import servers
 from commands import SQSJKR, Said, read_terminal, sqsjkr
+from faults.proxy import Proxy
+from faults.rules import Fault
 from fleet import Fleet
 
 Setup = Callable[..., Said]
@@ -139,7 +141,7 @@ def test_nobody_to_ask_means_a_plan_no_change_and_the_next_step(place: Place, se
     assert said.code == 2
     assert said.out.count("to do: ") == 4
     assert said.complaints == [
-        "sqsjkr: nothing was changed, as there is nobody to ask; next: sqsjkr setup --yes",
+        "sqsjkr: nothing was changed: without a terminal the plan must be confirmed; next: sqsjkr setup --yes",
     ]
     assert place.is_empty()
 
@@ -199,6 +201,18 @@ def test_a_weak_redrive_is_pointed_out_and_left(fleet: Fleet, aws_env: Mapping[s
     assert "everything is as it should be" not in said.out
     after = fleet.sqs("GetQueueAttributes", QueueUrl=fleet.queue_url, AttributeNames=["RedrivePolicy"])
     assert json.loads(after["Attributes"]["RedrivePolicy"])["maxReceiveCount"] == 3
+
+
+def test_a_dead_letter_queue_that_may_not_be_looked_at_is_no_obstacle(
+    fleet: Fleet, aws_env: Mapping[str, str], tmp_path: Path, proxy: Proxy
+) -> None:
+    proxy.add(Fault.REFUSE, operation="GetQueueAttributes", text=f"{fleet.table}-dead")
+    conf = tmp_path / "config.toml"
+    conf.write_text(fleet.config(lock_table=fleet.table))
+    said = sqsjkr("setup", "--conf", str(conf), "--yes", env={**aws_env, "AWS_ENDPOINT_URL_SQS": proxy.url})
+
+    assert (said.code, said.err) == (0, "")
+    assert f"left as it is: the dead-letter queue {fleet.table}-dead, which cannot be looked at: " in said.out
 
 
 @both_kinds

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import servers
 from daemon import Daemon
@@ -52,3 +54,20 @@ def test_with_ack_start_the_jobs_of_one_group_run_side_by_side(
     history.release(*jobs)
     servers.wait_until(lambda: len(history.jobs("end")) == 3, description="all ended")
     servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
+
+
+def test_jobs_of_one_tenant_on_a_standard_queue_run_side_by_side(
+    worker: StartWorker, make_fleet: Callable[..., Fleet], tmp_path: Path
+) -> None:
+    """Each job ends only when all have begun: run one at a time, none would."""
+    fleet = make_fleet()
+    begun = shlex.quote(str(tmp_path))
+    for number in range(3):
+        command = f"touch {begun}/{number}; until [ $(ls {begun} | grep -c '^[0-9]$') = 3 ]; do sleep 0.05; done"
+        fleet.send(json.dumps({"command": command, "event_id": f"job-{number}"}), MessageGroupId="tenant")
+    daemon = worker("a", scale=1, fleet=fleet)
+
+    servers.wait_until(
+        lambda: daemon.stderr.count("job.ended") == 3, timeout=20, description="all have begun, and so ended"
+    )
+    assert fleet.depth()[0] == 0

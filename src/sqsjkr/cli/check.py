@@ -34,8 +34,6 @@ examples:
 exit codes: 0 if no line says FAIL, 1 if one does, 2 if the configuration is wrong
 """
 
-LITTLE_SPACE = 256 * 1024 * 1024
-"""Bytes: less than this free for the embedded store is worth a warning."""
 _PATIENCE = 2.0
 """Seconds for whoever listens where our stats should be."""
 

@@ -79,7 +79,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             group.add_argument(option, metavar=declared.metavar, action=action, help=declared.help)
     how = parser.add_argument_group("how it is sent")
     how.add_argument("--delay", metavar="SECONDS", default="0", help="hide it at first, 900 at most (default: 0)")
-    how.add_argument("--group", metavar="ID", default="", help="message group; FIFO queues need one")
+    how.add_argument(
+        "--group",
+        metavar="ID",
+        default="",
+        help="FIFO queue: message group, required; standard queue: tenant id (fair queues)",
+    )
     how.add_argument("--dedup-id", metavar="ID", default="", help="deduplication id, FIFO queues only (default: new)")
 
 

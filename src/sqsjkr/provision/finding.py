@@ -11,7 +11,7 @@ class Level(Enum):
 
     OK = "ok"
     NOTE = "note"
-    """What cannot be tried without effects."""
+    """Worth knowing: a limit, or a right that cannot be tried without effects."""
     WARN = "warn"
     """``run`` works, and something will be missed one day."""
     FAIL = "FAIL"

@@ -104,7 +104,8 @@ async def _dead_letters(client: QueueClient, facts: Mapping[str, str]) -> AsyncI
             "receive them with their attributes; those with sqsjkr.reason can never run: correct the body and send it "
             "as a new job; redrive the others, which SQS moved"
         )
-        yield Finding(Level.WARN, "dead letters", f"{lying} messages on {theirs.name}", advice)
+        messages = "message" if lying == "1" else "messages"
+        yield Finding(Level.WARN, "dead letters", f"{lying} {messages} on {theirs.name}", advice)
 
 
 def weaknesses(

@@ -14,7 +14,7 @@ from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.dynamodb.table import table_description
 from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.config import Config
-from sqsjkr.errors import BackendUnavailable, ConfigError
+from sqsjkr.errors import BackendRefused, BackendUnavailable, ConfigError
 from sqsjkr.provision.inspect import INDEX, KEYS, weaknesses
 
 MAX_RECEIVES = 1000
@@ -107,7 +107,11 @@ async def _inspect_queue(queue: QueueClient, facts: Mapping[str, str], plan: Pla
     arn, _ = redrive(facts)
     dead_letters = queue.beside(arn)
     plan.there.append(f"queue {queue.name}, with its dead-letter queue {dead_letters.name}")
-    their_facts = await dead_letters.attributes()
+    try:
+        their_facts = await dead_letters.attributes()
+    except BackendRefused as why:
+        plan.advice.append(f"the dead-letter queue {dead_letters.name}, which cannot be looked at: {why}")
+        their_facts = {}
     if their_facts is None:
         plan.advice.append(
             f"the dead-letter queue {arn} does not exist; next: create it, or correct the redrive policy"
