@@ -41,7 +41,7 @@ def main() -> int:
     say("The worker runs the jobs on the queue. Without --until-empty it would run until a signal stops it.")
     outcomes = run(directory)
     say("What became of each message:")
-    for name, why in {**WHY, broken: "it is not a valid job: it is now on the dead-letter queue, with the reason"}.items():
+    for name, why in {**WHY, broken: "an invalid body: it is on the dead-letter queue, with the reason"}.items():
         print(f"  {'the fifth' if name == broken else name:13} {outcomes.get(name, 'lost'):10} {why}")
     say(f"All of it is in {directory}/. Next: docs/tutorial.md, or `sqsjkr --help`.")
     return 0 if outcomes.keys() >= {*WHY, broken} else 1
