@@ -31,17 +31,17 @@ ENDED = re.compile(r" job\.ended +(\S+): (\S+)")
 
 def main() -> int:
     directory = sys.argv[1] if len(sys.argv) > 1 else "demo"
-    say("Four jobs go onto the queue. The queue, the locks and the ledger are one SQLite file here.")
+    say("Four jobs go onto the queue. Queue, locks and claims are in one SQLite file here.")
     sent = subprocess.run(shown("send", "--local", directory, "--json", JOBS), check=False)
     if sent.returncode:
         return sent.returncode
-    say("A fifth message is no job: some other producer wrote it, and `sqsjkr send` would have refused it.")
+    say("A fifth message is not a valid job. Another producer sent it; `sqsjkr send` would have refused it.")
     broken = asyncio.run(put(directory, BROKEN))
     print(f"  {BROKEN}", flush=True)
-    say("The worker runs whatever is on the queue. Without --until-empty it would go on until a signal stops it.")
+    say("The worker runs the jobs on the queue. Without --until-empty it would run until a signal stops it.")
     outcomes = run(directory)
     say("What became of each message:")
-    for name, why in {**WHY, broken: "it is no job: it lies on the dead-letter queue, with the reason"}.items():
+    for name, why in {**WHY, broken: "an invalid body: it is on the dead-letter queue, with the reason"}.items():
         print(f"  {'the fifth' if name == broken else name:13} {outcomes.get(name, 'lost'):10} {why}")
     say(f"All of it is in {directory}/. Next: docs/tutorial.md, or `sqsjkr --help`.")
     return 0 if outcomes.keys() >= {*WHY, broken} else 1

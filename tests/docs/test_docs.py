@@ -166,6 +166,20 @@ def test_the_first_block_below_a_heading_of_the_readme_is_one_line(heading: str)
     assert len(first.splitlines()) == 1
 
 
+def test_the_log_in_the_readme_has_the_form_of_the_log() -> None:
+    log = blocks((TOP / "README.md").read_text(), "text")[0]
+    lines = [re.fullmatch(r"[\d:]{8} (INFO |WARN |ERROR) ([a-z._]+)  \S.*", line) for line in log.splitlines()]
+    assert {line[2] for line in lines if line} >= {"job.started", "job.waiting", "job.output", "job.ended"}
+    assert {line and line[2] for line in lines} <= {event.value for event in Event}
+
+
+def test_an_image_gets_all_that_the_package_is_built_from() -> None:
+    package = tomllib.loads((TOP / "pyproject.toml").read_text())
+    sources = {source.split("/")[0] for source in package["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    needed = {"pyproject.toml", package["project"]["readme"], *package["project"]["license-files"], *sources}
+    assert needed <= set(re.findall(r"^!(.+)$", (TOP / ".dockerignore").read_text(), re.MULTILINE))
+
+
 def test_the_newest_version_in_the_changelog_is_the_packages() -> None:
     versions = re.findall(r"^## \[([\d.]+\w*)\]", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE)
     package = tomllib.loads((TOP / "pyproject.toml").read_text())
