@@ -1,4 +1,4 @@
-"""``sqsjkr check``: one line for each thing that a worker needs, with what was found and what to do about it.
+"""``sqsjkr check``: one line for each thing that a worker needs, with the finding and the next step.
 
 Nothing is changed, and no message is received.
 """
@@ -37,9 +37,9 @@ exit codes: 0 if no line says FAIL, 1 if one does, 2 if the configuration is wro
 """
 
 LITTLE_SPACE = 256 * 1024 * 1024
-"""Bytes: less than this free for the embedded store is worth a warning."""
+"""Bytes: with less than this free, the embedded store is worth a warning."""
 _PATIENCE = 2.0
-"""Seconds for whoever listens where our stats should be."""
+"""Seconds to wait for an answer from a listener on the stats address."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def look(config: Config, path: str, out: TextIO) -> bool:
-    """Check everything, and write a line as soon as it is known. True if nothing failed."""
+    """Check everything, and write each line as soon as it is known. True if nothing failed."""
 
     async def write() -> bool:
         good = True
@@ -101,7 +101,10 @@ async def _on_aws(config: Config) -> AsyncIterator[Finding]:
         await aws.open()
     except BackendUnavailable as why:
         yield Finding(
-            Level.FAIL, "credentials", str(why), "correct the credentials, or the network; all else hangs on it"
+            Level.FAIL,
+            "credentials",
+            str(why),
+            "correct the credentials, or the network; everything else depends on them",
         )
         return
     try:
@@ -121,7 +124,7 @@ async def _embedded(directory: str) -> AsyncIterator[Finding]:
     store = Store(directory)
     place = _nearest_there(store.path.parent)
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        yield Finding(Level.FAIL, "store", f"{place} is no directory that we may write to", "name another with --local")
+        yield Finding(Level.FAIL, "store", f"{place} is not a writable directory", "name another with --local")
         return
     free = shutil.disk_usage(place).free
     found = f"{free / 2**20:,.0f} MiB free for {store.path}"
@@ -130,7 +133,7 @@ async def _embedded(directory: str) -> AsyncIterator[Finding]:
     else:
         yield Finding(Level.OK, "disk", found)
     if not store.path.exists():
-        yield Finding(Level.OK, "store", f"{store.path} is not there yet; the first send or run makes it")
+        yield Finding(Level.OK, "store", f"{store.path} does not exist yet; the first send or run creates it")
         return
     if not os.access(store.path, os.R_OK | os.W_OK):
         yield Finding(Level.FAIL, "store", f"{store.path} cannot be read and written by user id {os.geteuid()}")
@@ -139,23 +142,23 @@ async def _embedded(directory: str) -> AsyncIterator[Finding]:
         await store.open()
         visible, hidden, dead = await SQLiteQueue(store).depth()
     except BackendUnavailable as why:
-        yield Finding(Level.FAIL, "store", str(why), "is it a store, and whole? else move it away")
+        yield Finding(Level.FAIL, "store", str(why), "if the file is damaged or not a store, move it away")
         return
     finally:
         await store.close()
     yield Finding(Level.OK, "store", str(store.path))
     yield Finding(Level.OK, "messages", f"{visible} waiting, {hidden} in flight or delayed")
     advice = f"look at the table dead_letter in {store.path}" if dead else ""
-    yield Finding(Level.WARN if dead else Level.OK, "dead letters", f"{dead} lie in the store", advice)
+    yield Finding(Level.WARN if dead else Level.OK, "dead letters", f"{dead} in the store", advice)
 
 
 def _nearest_there(path: Path) -> Path:
-    """The directory itself, or the nearest one above it that exists."""
+    """Return the directory itself, or the nearest one above it that exists."""
     return path if path.exists() or path == path.parent else _nearest_there(path.parent)
 
 
 def _own_classes(config: Config) -> Iterator[Finding]:
-    """Locker and throttler of the operator's own can be imported and made."""
+    """Check that a locker and a throttler of the operator's own can be imported and made."""
     for role, port in (("locker", Locker), ("throttler", Throttler)):
         name = getattr(config, role)
         if ":" in name and not name.startswith("sqlite:"):
@@ -168,7 +171,7 @@ def _own_classes(config: Config) -> Iterator[Finding]:
 
 
 def _stats(config: Config) -> Finding:
-    """Nobody else listens where our stats will be; a worker of ours may."""
+    """Check that the stats address is free; a worker that answers there already is only a warning."""
     if not config.stats_socket and not config.stats_port:
         return Finding(Level.OK, "stats", "none; --stats-port or --stats-socket turns them on")
     place = config.stats_socket or f"{config.stats_host}:{config.stats_port}"
@@ -181,17 +184,17 @@ def _stats(config: Config) -> Finding:
         return Finding(Level.OK, "stats", f"{place} is free")
     if _is_a_worker(config):
         return Finding(Level.WARN, "stats", f"a worker answers on {place} already", f"for a second one, {advice}")
-    return Finding(Level.FAIL, "stats", f"somebody else listens on {place}", advice)
+    return Finding(Level.FAIL, "stats", f"another program listens on {place}", advice)
 
 
 def _is_taken(config: Config) -> bool:
-    """Whether somebody listens on the stats' place. Raises OSError if nobody could."""
+    """Whether the stats address is in use. Raises OSError if it cannot be used at all."""
     if config.stats_socket:
         path = Path(config.stats_socket)
         if not path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, f"there is no directory {path.parent}")
+            raise FileNotFoundError(errno.ENOENT, f"no such directory: {path.parent}")
         if path.exists() and not path.is_socket():
-            raise FileExistsError(errno.EEXIST, "there is a file, and it is no socket")
+            raise FileExistsError(errno.EEXIST, "the file exists and is not a socket")
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(path)) not in {errno.ENOENT, errno.ECONNREFUSED}
     family = socket.AF_INET6 if ":" in config.stats_host else socket.AF_INET
