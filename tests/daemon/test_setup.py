@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -136,7 +137,7 @@ def test_nobody_to_ask_means_a_plan_no_change_and_the_next_step(place: Place, se
     assert said.code == 2
     assert said.out.count("to do: ") == 4
     assert said.complaints == [
-        "sqsjkr: nothing was changed, as there is nobody to ask; next: sqsjkr setup --yes",
+        "sqsjkr: nothing was changed: without a terminal the plan must be confirmed; next: sqsjkr setup --yes",
     ]
     assert place.is_empty()
 
@@ -161,6 +162,7 @@ def test_a_terminal_is_asked(place: Place, aws_env: Mapping[str, str], answer: b
     os.close(ours)
 
     assert running.returncode == code, shown
+    assert re.search(r"^as: arn:aws:\S+:000000000000:\S+, region us-east-1\r?$", shown, re.MULTILINE)
     assert "Proceed? [y/N] " in shown
     assert place.is_empty() == bool(code)
 
