@@ -24,18 +24,18 @@ __all__ = ["load_config", "run", "run_async"]
 
 
 def run(config: Config, *, locker: Locker | None = None, throttler: Throttler | None = None, guard: bool = True) -> int:
-    """Run a worker until a signal (TERM, INT, HUP or QUIT) tells it to stop. The exit code, as of ``sqsjkr run``.
+    """Run a worker until TERM, INT, HUP or QUIT stops it. Returns the exit code, as of ``sqsjkr run``.
 
-    ``locker`` and ``throttler`` take the place of the configured ones. With ``guard`` the worker is a forked child,
+    ``locker`` and ``throttler`` replace the configured ones. With ``guard`` the worker is a forked child,
     and this process ends its jobs if it dies; without, the jobs outlive a worker that is killed. Unless the program
     has set up logging itself (a handler on the root logger or on "sqsjkr"), the log goes to stderr as ``config`` says.
 
-    To be called in the main thread, outside of an event loop.
+    Call it in the main thread, outside of an event loop.
 
     Raises:
-        ConfigError: a locker or throttler of one's own cannot be made.
-        BackendRefused: there is no such queue or table, or no right to use it.
-        BindError: the stats cannot listen where they should.
+        ConfigError: a configured locker or throttler class cannot be made.
+        BackendRefused: the queue or the table does not exist, or may not be used.
+        BindError: the stats cannot listen on their address.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("sqsjkr.run waits for signals, so it must be called in the main thread")
@@ -51,7 +51,7 @@ def run(config: Config, *, locker: Locker | None = None, throttler: Throttler | 
 async def run_async(config: Config, *, locker: Locker | None = None, throttler: Throttler | None = None) -> int:
     """Run a worker in this event loop, in the main thread, as ``run`` does without a guard.
 
-    It takes over the stop signals as long as it runs. Raises what ``run`` raises.
+    It handles the stop signals while it runs. Raises the errors of ``run``.
     """
     return await _run(config, locker, throttler, None)
 
@@ -68,10 +68,10 @@ async def _run(config: Config, locker: Locker | None, throttler: Throttler | Non
 
 
 def _guarded(work: Callable[[SharedState], int]) -> int:
-    """As ``guarded``; what the worker raises on purpose is raised here, in the process that called."""
+    """Run ``work`` under a guard. An error that the worker raises on purpose is raised again in this process."""
     with tempfile.TemporaryFile() as note:
 
-        def tell(page: SharedState) -> int:
+        def work_and_report(page: SharedState) -> int:
             try:
                 return work(page)
             except SqsjkrError as why:
@@ -79,11 +79,11 @@ def _guarded(work: Callable[[SharedState], int]) -> int:
                 note.flush()
                 return 1
 
-        code = guarded(tell)
+        code = guarded(work_and_report)
         note.seek(0)
-        told = note.read()
-    if told:
-        raise pickle.loads(told)  # noqa: S301 - written by our own child
+        error = note.read()
+    if error:
+        raise pickle.loads(error)  # noqa: S301 - written by our own child
     return code
 
 

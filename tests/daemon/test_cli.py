@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -67,6 +69,64 @@ def test_the_originals_unit_files_start_a_worker(
     assert f"config.loaded  {conf}" in begun.stderr
 
 
+@pytest.mark.parametrize("words", [["help"], ["--help"], ["-h"], ["-help"]])
+def test_help_lists_every_verb(words: list[str]) -> None:
+    said = sqsjkr(*words)
+
+    assert (said.code, said.err) == (0, "")
+    assert set(re.findall(r"^  ([a-z]+) ", said.out, re.MULTILINE)) == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_shows_an_example_and_the_exit_codes(verb: str) -> None:
+    said = sqsjkr("help", verb)
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out == sqsjkr(verb, "--help").out
+    assert f"\n  sqsjkr {verb} " in said.out
+    assert "exit codes: 0 " in said.out
+
+
+@pytest.mark.parametrize(("given", "shown"), [("warning", False), ("WARN", False), ("INFO", True)])
+def test_levels_are_read_in_any_case_as_the_original_reads_them(tmp_path: Path, given: str, shown: bool) -> None:
+    said = sqsjkr(f"-log-level={given}", "--local", str(tmp_path), "--until-empty")
+
+    assert said.code == 0
+    assert ("worker.started" in said.err) is shown
+
+
+@pytest.mark.parametrize("words", [["check", "--local", "DIR"], ["help"], ["version"]])
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path, words: list[str]) -> None:
+    command = shlex.join([*SQSJKR, *(word.replace("DIR", str(tmp_path)) for word in words)])
+    done = subprocess.run(["sh", "-c", f"{command} > /dev/full"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == exit_codes.FAILED
+    assert done.stderr == "sqsjkr: cannot write the output: no space left on device\n"
+
+
+def test_a_fatal_error_is_json_where_the_log_is(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = sqsjkr("run", "--local", str(tmp_path), "--stats-port", port, "--log-format", "json")
+    lines = [json.loads(line) for line in said.err.splitlines()]
+
+    assert said.code == exit_codes.FAILED
+    assert (lines[-1]["event"], lines[-1]["level"]) == ("worker.failed", "ERROR")
+    assert f"127.0.0.1:{port}" in lines[-1]["message"]
+
+
+def test_each_mistake_in_the_configuration_is_json_where_the_log_is(tmp_path: Path) -> None:
+    conf = tmp_path / "config.toml"
+    conf.write_text('[account]\nid = 1\n[kicker]\nack = "never"\n')
+    said = sqsjkr("run", "--conf", str(conf), "--log-format", "json")
+    lines = [json.loads(line) for line in said.err.splitlines()]
+
+    assert said.code == exit_codes.USAGE
+    assert {line["event"] for line in lines} == {"worker.failed"}
+    assert len(lines) > 1
+    assert any(f"{conf}:4: [kicker] ack" in line["message"] for line in lines)
+
+
 @pytest.mark.skipif(Path("/etc/sqsjkr/config.toml").exists(), reason="it would start a real worker")
 def test_no_words_at_all_mean_run_with_the_usual_file() -> None:
     said = sqsjkr()
@@ -75,9 +135,20 @@ def test_no_words_at_all_mean_run_with_the_usual_file() -> None:
     assert said.err == "sqsjkr: /etc/sqsjkr/config.toml: no such file; write it, or name another one with --conf\n"
 
 
-@pytest.mark.parametrize("word", ["--version", "-version"])
-def test_the_version_is_shown_as_the_original_shows_it(word: str) -> None:
-    said = sqsjkr(word)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"],
+        ["-version"],
+        ["-v"],
+        ["version"],
+        ["-version=true"],
+        ["-conf", "/no/such/file", "-version"],
+        ["send", "--version"],
+    ],
+)
+def test_the_version_is_shown_wherever_it_is_asked_for(words: list[str]) -> None:
+    said = sqsjkr(*words)
 
     assert said.code == 0
     assert re.fullmatch(r"sqsjkr version: \d+\.\d+\.\d+\S*\nPython version: 3\.\d+\.\d+\n", said.out)
@@ -89,6 +160,9 @@ def test_the_version_is_shown_as_the_original_shows_it(word: str) -> None:
         (["rnu"], "unknown command 'rnu'; did you mean run?"),
         (["chekc"], "did you mean check?"),
         (["exit_codes"], "unknown command 'exit_codes'; expected run"),  # a module, and no verb
+        (["help", "chekc"], "did you mean check?"),
+        (["--verison"], "unknown option --verison; did you mean --version?"),
+        (["--conf", "F", "check"], "put the verb first: sqsjkr check --conf F"),
         (["frobnicate"], "expected run, send, check, setup"),
         (["run", "--cnof", "x"], "unknown option --cnof; did you mean --conf?"),
         (["-confg", "x"], "did you mean --conf?"),

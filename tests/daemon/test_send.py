@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import resource
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -83,7 +85,7 @@ def test_a_delayed_job_is_not_visible_at_once(fleet: Fleet, conf: str, aws_env: 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--life-time", "1 day", "true"], "life_time"),
+        (["--life-time", "1 day", "true"], "invalid job: life_time"),
         (["--env", "SECRET", "true"], "--env: expected KEY=VALUE"),
         ([""], "no job"),
         (["echo \udcff"], "not UTF-8"),  # as Python hands over the byte 0xff
@@ -91,6 +93,9 @@ def test_a_delayed_job_is_not_visible_at_once(fleet: Fleet, conf: str, aws_env: 
         (["--delay", "0.5", "true"], "whole seconds"),
         (["--group", "g", "true"], "--group"),
         (["--json", "x.jsonl", "true"], "leave COMMAND out"),
+        (["--json", "x.jsonl", "--lock-id", "a"], "leave --lock-id out"),
+        (["--json", "x.jsonl", "--env", "A=1"], "leave --env out"),
+        (["--json", "x.jsonl", "--abort-if-locked"], "leave --abort-if-locked out"),
         (["--json", "no-such-file.jsonl"], "no-such-file.jsonl: cannot be read"),
         (["--json", "/"], "is a directory"),
         ([*(word for n in range(10) for word in ("--env", f"V{n}={'v' * 110_000}")), "true"], "at most 1048576"),
@@ -146,13 +151,9 @@ def test_jobs_are_sent_while_a_slow_producer_thinks(tmp_path: Path) -> None:
     sender.stdin.write(b'{"command":"a"}\n')
     sender.stdin.flush()
 
-    def is_sent() -> bool:
-        try:
-            return bool(bodies(tmp_path))
-        except sqlite3.OperationalError:  # not made yet
-            return False
-
-    servers.wait_until(is_sent, description="the first job was on the queue, the producer still writing")
+    servers.wait_until(
+        lambda: are_sent(tmp_path, 1), description="the first job was on the queue, the producer still writing"
+    )
     out, _ = sender.communicate(b'{"command":"b"}\n', timeout=10)
     assert out == b"sent 2, rejected 0\n"
 
@@ -276,9 +277,139 @@ def test_a_terminal_sees_a_progress_bar_and_a_file_does_not(tmp_path: Path) -> N
         assert sender.stdout is not None
         assert sender.stdout.read() == b"sent 500, rejected 0\n"
     os.close(ours)
-    assert "[####" in shown
     assert "40%" in shown  # the first of three batches
-    assert shown.endswith("\r\x1b[K")
+    assert "sent 200, rejected 0" in shown
+    assert shown.endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"TERM": "xterm", "NO_COLOR": "1"}])
+def test_a_terminal_without_colours_is_sent_none(tmp_path: Path, variables: dict[str, str]) -> None:
+    path = jsonl(tmp_path / "jobs.jsonl", *['{"command":"true"}'] * 500)
+    ours, theirs = pty.openpty()
+    command = [*SQSJKR, "send", "--local", str(tmp_path), "--json", path]
+    environment = {**servers.clean_environment(), **variables}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment):
+        os.close(theirs)
+        shown = read_terminal(ours)
+    os.close(ours)
+    assert not re.search(r"\x1b\[[0-9;]*m", re.sub(r"\x1b\[(0|1|2|3|4)?m", "", shown))
+    assert ("\x1b" in shown) is ("NO_COLOR" in variables)
+
+
+def test_a_rejected_line_stays_readable_above_the_progress_bar(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "jobs.jsonl", *['{"command":"true"}'] * 250, '{"command":[]}', *['{"command":"x"}'] * 50)
+    ours, theirs = pty.openpty()
+    command = [*SQSJKR, "send", "--local", str(tmp_path), "--json", path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs):
+        os.close(theirs)
+        shown = read_terminal(ours)
+    os.close(ours)
+    assert f"sqsjkr: {path}:251: command = [...]: expected a string\r\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"command":"true","lockid":"x"}', "lockid: unknown field; did you mean lock_id? It would be ignored"),
+        ('{"command":"true","lifetime":"1m"}', "lifetime: unknown field; did you mean life_time? It would be ignored"),
+        ('{"command":"true","xyzzy":1}', "xyzzy: unknown field, expected one of command, envs, env, event_id, "),
+        ('{"command":"true","a\\nb":1}', '"a\\nb": unknown field'),
+    ],
+)
+def test_a_typo_in_a_field_is_named_instead_of_sent(tmp_path: Path, body: str, reason: str) -> None:
+    said = sqsjkr("send", "--local", str(tmp_path), "--json", "-", stdin=f'{body}\n{{"COMMAND":"good"}}\n'.encode())
+
+    assert (said.code, said.out) == (1, "sent 1, rejected 1\n")
+    assert len(said.complaints) == 1
+    assert said.complaints[0].startswith(f"sqsjkr: stdin:1: {reason}")
+
+
+def test_what_another_service_wrapped_around_a_job_is_sent_as_it_is(tmp_path: Path) -> None:
+    event = {"version": "0", "detail-type": "x", "source": "y", "detail": {"command": "true", "note": "z"}}
+    said = sqsjkr("send", "--local", str(tmp_path), "--json", "-", stdin=json.dumps(event).encode())
+
+    assert (said.code, said.out) == (0, "sent 1, rejected 0\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_send_finishes_its_batch_and_says_which_line_was_the_last(
+    tmp_path: Path, aws_env: Mapping[str, str], number: signal.Signals
+) -> None:
+    path = jsonl(tmp_path / "jobs.jsonl", *['{"command":"true"}'] * 40)
+    with _held_at_the_second_batch(path, tmp_path, aws_env) as (sender, go_on):
+        sender.send_signal(number)
+        go_on.set()
+        out, said = sender.communicate(timeout=60)
+
+    assert (sender.returncode, out) == (130, "sent 20, rejected 0\n")
+    rest = f"tail -n +21 {path} | sqsjkr send --json - (and the same options)"
+    assert said == f"sqsjkr: interrupted: line 20 of {path} was the last one sent; to send the rest: {rest}\n"
+
+
+def test_a_second_interruption_cuts_the_batch_off_and_names_its_lines(
+    tmp_path: Path, aws_env: Mapping[str, str]
+) -> None:
+    path = jsonl(tmp_path / "jobs.jsonl", *['{"command":"true"}'] * 40)
+    with _held_at_the_second_batch(path, tmp_path, aws_env) as (sender, _):
+        sender.send_signal(signal.SIGINT)
+        sender.send_signal(signal.SIGTERM)  # two of one kind could become one
+        out, said = sender.communicate(timeout=60)
+
+    assert (sender.returncode, out) == (130, "sent 10, rejected 0\n")
+    assert "lines 11 to 20 were being sent and may be on the queue; line 10 of" in said
+
+
+def test_an_interrupted_send_from_a_pipe_names_its_last_line(tmp_path: Path) -> None:
+    command = [*SQSJKR, "send", "--local", str(tmp_path), "--json", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as sender:
+        assert sender.stdin is not None
+        sender.stdin.write('{"command":"a"}\n{"command":"b"}\n')
+        sender.stdin.flush()
+        servers.wait_until(lambda: are_sent(tmp_path, 2), description="two jobs were on the queue")
+        sender.send_signal(signal.SIGTERM)
+        out, said = sender.communicate(timeout=60)
+
+    assert (sender.returncode, out) == (130, "sent 2, rejected 0\n")
+    assert said == "sqsjkr: interrupted: line 2 of stdin was the last one sent\n"
+
+
+def are_sent(directory: Path, number: int) -> bool:
+    try:
+        return len(bodies(directory)) == number
+    except sqlite3.OperationalError:  # not made yet
+        return False
+
+
+@contextmanager
+def _held_at_the_second_batch(
+    path: str, directory: Path, aws_env: Mapping[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
+    """A `send` of a file whose second batch has arrived and is answered when the event is set."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def answer(batch: list[dict[str, Any]], number: int) -> tuple[int, dict[str, Any]]:
+        if number == 2:
+            arrived.set()
+            go_on.wait()
+        return 200, {"Successful": [{"Id": entry["Id"], "MessageId": "m"} for entry in batch]}
+
+    with sqs_that(answer) as (url, _):
+        sender = subprocess.Popen(
+            [*SQSJKR, "send", "--conf", _conf(directory), "--json", path],
+            env={**servers.clean_environment(), **aws_env, "AWS_ENDPOINT_URL": url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            arrived.wait()
+            yield sender, go_on
+        finally:
+            go_on.set()
+            sender.kill()
+            sender.wait()
 
 
 Answers = Callable[[list[dict[str, Any]], int], tuple[int, dict[str, Any]]]
@@ -286,7 +417,7 @@ Answers = Callable[[list[dict[str, Any]], int], tuple[int, dict[str, Any]]]
 
 @contextmanager
 def sqs_that(answer: Answers) -> Iterator[tuple[str, list[list[dict[str, Any]]]]]:
-    """An SQS on loopback that answers SendMessageBatch as told: no emulator throttles. Its URL and what it was sent."""
+    """An SQS on loopback that answers SendMessageBatch by `answer`: no emulator throttles. Its URL and the batches."""
     batches: list[list[dict[str, Any]]] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqsjkr.job import decode
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def test_the_quick_start_says_what_became_of_each_message(tmp_path: Path) -> None:
+def test_the_quick_start_says_what_became_of_each_job(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "quick_start.py"), "demo"],
         cwd=tmp_path,
@@ -22,7 +23,7 @@ def test_the_quick_start_says_what_became_of_each_message(tmp_path: Path) -> Non
         check=False,
         timeout=60,
     )
-    table = done.stdout.partition("# What became of each message:\n")[2].splitlines()[:5]
+    table = done.stdout.partition("# What became of each job:\n")[2].splitlines()[:5]
     assert done.returncode == 0, done.stdout + done.stderr
     assert [row.split()[:2] for row in table[:4]] == [
         ["hello", "succeeded"],
@@ -30,7 +31,12 @@ def test_the_quick_start_says_what_became_of_each_message(tmp_path: Path) -> Non
         ["report-again", "expired"],
         ["fails", "errored"],
     ]
-    assert table[4].split()[:3] == ["the", "fifth", "invalid"]
+    assert table[4].split()[:3] == ["the", "fifth", "refused"]
+
+
+def test_the_examples_use_only_what_is_public() -> None:
+    for path in EXAMPLES.glob("*.py"):
+        assert not re.search(r"^\s*(from|import) sqsjkr\.", path.read_text(), re.MULTILINE), path
 
 
 def test_every_example_is_a_job() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import re
@@ -504,3 +505,15 @@ def test_the_example_in_the_reference_is_a_configuration(write: Write) -> None:
 def test_every_sample_has_its_key() -> None:
     assert list(SAMPLES) == [key.field for key in KEYS]
     assert len({key.name for key in KEYS}) == len(KEYS)
+
+
+def test_a_setting_misspelt_in_python_is_answered_with_the_one_that_was_meant() -> None:
+    misspelt: dict[str, Any] = {**REQUIRED, "max_concurent_num": 5}
+    with pytest.raises(ConfigError, match=r"^max_concurent_num: unknown setting; did you mean max_concurrent_num\?$"):
+        Config(**misspelt)
+
+
+def test_a_configuration_can_be_changed_and_copied_as_any_dataclass() -> None:
+    config = Config(**REQUIRED)
+    assert copy.copy(config) == copy.deepcopy(config) == config
+    assert dataclasses.replace(config, queue_name="other").queue_name == "other"

@@ -468,3 +468,49 @@ def test_the_reference_names_the_keys_that_every_json_line_has(pipe: Pipe, log_t
     page = REFERENCE.read_text(encoding="utf-8")
     described = re.findall(r"^- `([a-z]+)`: ", page, flags=re.MULTILINE)
     assert described == list(json.loads(pipe.lines()[0]))
+
+
+def test_levels_are_coloured_on_a_terminal(log_to: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert on_a_terminal(log_to, "text").count("\x1b[") == 6
+    assert " \x1b[1;31mERROR\x1b[0m queue.unreachable  gone\n" in on_a_terminal(log_to, "text")
+
+
+@pytest.mark.parametrize(
+    ("form", "variables"),
+    [
+        ("text", {"TERM": "xterm", "NO_COLOR": "1"}),
+        ("text", {"TERM": "dumb", "NO_COLOR": ""}),
+        ("json", {"TERM": "xterm", "NO_COLOR": ""}),
+    ],
+)
+def test_a_terminal_is_sent_no_colours_it_does_not_want(
+    log_to: Any, monkeypatch: pytest.MonkeyPatch, form: str, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert "\x1b" not in on_a_terminal(log_to, form)
+
+
+def test_a_pipe_is_sent_no_colours(pipe: Pipe, log_to: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    log_to(pipe.stream)
+    emit(Event.QUEUE_UNREACHABLE, "gone")
+    assert "\x1b" not in "".join(pipe.lines())
+
+
+def on_a_terminal(log_to: Any, form: str) -> str:
+    """A line of each level, as a terminal is sent them."""
+    screen, terminal = pty.openpty()
+    os.set_blocking(screen, False)
+    with os.fdopen(terminal, "w") as stream:
+        logs = log_to(stream, form, "debug")
+        emit(Event.QUEUE_UNREACHABLE, "gone")
+        emit(Event.LEASE_TAKEOVER, "taken")
+        emit(Event.QUEUE_RECOVERED, "back")
+        emit(Event.MESSAGE_DUPLICATE, "twice")
+        shown = "\n".join(read_to_the_end(screen, logs)) + "\n"
+    os.close(screen)
+    return shown

@@ -1,4 +1,4 @@
-"""``sqsjkr check``: one line for each thing that a worker needs, with what was found and what to do about it.
+"""``sqsjkr check``: one line for each thing that a worker needs, with the finding and the next step.
 
 Nothing is changed, and no message is received.
 """
@@ -35,7 +35,7 @@ exit codes: 0 if no line says FAIL, 1 if one does, 2 if the configuration is wro
 """
 
 _PATIENCE = 2.0
-"""Seconds for whoever listens where our stats should be."""
+"""Seconds to wait for an answer from a listener on the stats address."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def look(config: Config, path: str, out: TextIO) -> bool:
-    """Check everything, and write a line as soon as it is known. True if nothing failed."""
+    """Check everything, and write each line as soon as it is known. True if nothing failed."""
 
     async def write() -> bool:
         good = True
@@ -109,7 +109,7 @@ async def _on_aws(config: Config) -> AsyncIterator[Finding]:
 
 
 def _own_classes(config: Config) -> Iterator[Finding]:
-    """Locker and throttler of the operator's own can be imported and made."""
+    """Check that a locker and a throttler of the operator's own can be imported and made."""
     for role, port in (("locker", Locker), ("throttler", Throttler)):
         name = getattr(config, role)
         named = parse(name)
@@ -123,7 +123,7 @@ def _own_classes(config: Config) -> Iterator[Finding]:
 
 
 def _stats(config: Config) -> Finding:
-    """Nobody else listens where our stats will be; a worker of ours may."""
+    """Check that the stats address is free; a worker that answers there already is only a warning."""
     if not config.stats_socket and not config.stats_port:
         return Finding(Level.OK, "stats", "none; --stats-port or --stats-socket turns them on")
     place = config.stats_socket or f"{config.stats_host}:{config.stats_port}"
@@ -136,17 +136,17 @@ def _stats(config: Config) -> Finding:
         return Finding(Level.OK, "stats", f"{place} is free")
     if _is_a_worker(config):
         return Finding(Level.WARN, "stats", f"a worker answers on {place} already", f"for a second one, {advice}")
-    return Finding(Level.FAIL, "stats", f"somebody else listens on {place}", advice)
+    return Finding(Level.FAIL, "stats", f"another program listens on {place}", advice)
 
 
 def _is_taken(config: Config) -> bool:
-    """Whether somebody listens on the stats' place. Raises OSError if nobody could."""
+    """Whether the stats address is in use. Raises OSError if it cannot be used at all."""
     if config.stats_socket:
         path = Path(config.stats_socket)
         if not path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, f"there is no directory {path.parent}")
+            raise FileNotFoundError(errno.ENOENT, f"no such directory: {path.parent}")
         if path.exists() and not path.is_socket():
-            raise FileExistsError(errno.EEXIST, "there is a file, and it is no socket")
+            raise FileExistsError(errno.EEXIST, "the file exists and is not a socket")
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(path)) not in {errno.ENOENT, errno.ECONNREFUSED}
     family = socket.AF_INET6 if ":" in config.stats_host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""Every exit code of the command, with what it says; ``docs/reference/exit-codes.md`` holds the same list."""
+"""Every exit code of the command, with its meaning; ``docs/reference/exit-codes.md`` holds the same list."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ INTERRUPTED = 130
 MEANINGS: Mapping[int, str] = MappingProxyType(
     {
         OK: "done; for `run`: an orderly stop",
-        FAILED: "AWS, the embedded store or the stats' address said no; or jobs went back with `run --until-empty`",
+        FAILED: "AWS, the embedded store or the stats address refused; or jobs went back with `run --until-empty`",
         USAGE: "the command line or the configuration is wrong; nothing was done",
         EXIT_WORKER_DIED: "the worker died or hung; its guard ended its jobs, which come back",
-        INTERRUPTED: "interrupted at the keyboard",
+        INTERRUPTED: "interrupted by a signal",
     }
 )

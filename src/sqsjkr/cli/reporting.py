@@ -20,17 +20,19 @@ def complain(text: str) -> None:
         sys.stderr.write(f"sqsjkr: {line}\n")
 
 
+def exit_code(error: SqsjkrError) -> int:
+    """Return the exit code that stands for ``error``."""
+    return USAGE if isinstance(error, ConfigError) else FAILED
+
+
 def reported(work: Callable[[], int]) -> int:
     """Do ``work`` and return its exit code. An error that is raised on purpose becomes a line and its exit code."""
     try:
         code = work()
         sys.stdout.flush()
-    except ConfigError as why:
-        complain(str(why))
-        return USAGE
     except SqsjkrError as why:
         complain(str(why))
-        return FAILED
+        return exit_code(why)
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 
 from sqsjkr.cli.options import add_stats, add_where
-from sqsjkr.cli.reporting import reported
+from sqsjkr.cli.reporting import exit_code, reported
+from sqsjkr.errors import SqsjkrError
 from sqsjkr.supervision.guard import guarded
 from sqsjkr.supervision.shared_state import SharedState
 
@@ -47,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _work(arguments: argparse.Namespace, page: SharedState) -> int:
-    """Be the worker, in the guard's child."""
+    """Be the worker, in the guard's child. Where the log is JSON, so is the error that ends the worker."""
     import asyncio
 
     from sqsjkr import app
@@ -55,18 +56,27 @@ def _work(arguments: argparse.Namespace, page: SharedState) -> int:
     from sqsjkr.telemetry import logs
     from sqsjkr.telemetry.events import Event, emit
 
-    path, config = configured(arguments)
-    log = logs.set_up(config.log_level, config.log_format)
-    if config.log_format == "json":
-        page.log_as_json()
+    log_format, log = arguments.log_format, None
     try:
+        path, config = configured(arguments)
+        log_format = config.log_format
+        log = logs.set_up(config.log_level, log_format)
+        if log_format == "json":
+            page.log_as_json()
         if path:
             emit(Event.CONFIG_LOADED, path)
-        return asyncio.run(
-            app.run(config, page=page, logs=log, until_empty=arguments.until_empty, budget=arguments.budget)
-        )
+        until_empty, budget = arguments.until_empty, arguments.budget
+        return asyncio.run(app.run(config, page=page, logs=log, until_empty=until_empty, budget=budget))
+    except SqsjkrError as why:
+        if log_format != "json":
+            raise
+        log = log or logs.set_up("error", "json")
+        for line in str(why).splitlines():
+            emit(Event.WORKER_FAILED, line)
+        return exit_code(why)
     finally:
-        log.close()
+        if log is not None:
+            log.close()
 
 
 def _level(text: str) -> str:

@@ -8,22 +8,23 @@ import contextlib
 import json
 import os
 import select
+import shlex
+import signal
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TextIO
 
 from sqsjkr.backends import Connections, sender_class
-from sqsjkr.cli.exit_codes import FAILED, OK
+from sqsjkr.cli.exit_codes import FAILED, INTERRUPTED, OK
 from sqsjkr.cli.options import add_where
+from sqsjkr.cli.progress import Progress
 from sqsjkr.cli.reporting import complain
 from sqsjkr.cli.settings import configured
 from sqsjkr.config import Config, rules
 from sqsjkr.errors import BackendUnavailable, ConfigError, InvalidJob
-from sqsjkr.job import DECLARED, Kind, decode, encode, for_sqs
+from sqsjkr.job import DECLARED, NAMES, Kind, decode, encode, for_sqs, unknown_names
 from sqsjkr.sender import LONGEST, Rejected, Sender, Terms
 
 PAUSE = 0.2
@@ -38,7 +39,7 @@ examples:
   sqsjkr send --lock-id report --life-time 1h 'make report'
   sqsjkr send --json jobs.jsonl
 
-exit codes: 0 if everything was sent, 1 if anything was not, 2 if the command line is wrong
+exit codes: 0 if everything was sent, 1 if anything was not, 2 if the command line is wrong, 130 if interrupted
 """
 
 
@@ -50,6 +51,9 @@ class Tally:
     rejected: int = 0
     stopped: str = ""
     """Why the rest was not sent; "" if all lines were read."""
+    last: int = 0
+    """The number of the last line that was sent; 0 if none was."""
+    interrupted: bool = False
 
     @property
     def text(self) -> str:
@@ -100,6 +104,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if tally.stopped:
         complain(tally.stopped)
     sys.stdout.write(f"{tally.text}\n")
+    if tally.interrupted:
+        return INTERRUPTED
     return FAILED if tally.rejected or tally.stopped else OK
 
 
@@ -172,28 +178,47 @@ def send_many(config: Config, source: str, terms: Terms) -> Tally:
     """
     name = "stdin" if source == "-" else source
     tally = Tally()
+    under_way: Sequence[_Line] = ()
     with _reading(source) as fd, asyncio.Runner() as runner, _opened(runner, config, terms) as outbox:
-        bar = _Bar(sys.stderr, fd)
+        signals, progress = _Signals(), Progress(fd)
 
         def reject(line: int, reason: str) -> None:
             tally.rejected += 1
-            bar.clear()
-            complain(f"{name}:{line}: {reason}")
+            progress.complain(f"{name}:{line}: {reason}")
 
-        for batch in _batches(bar.counting(read_lines(fd)), outbox.size, reject):
-            try:
-                answers = runner.run(outbox.send([line.body for line in batch]))
-            except BackendUnavailable as why:
-                tally.stopped = f"{name}:{batch[0].number}: not sent, nor is what follows: {why}"
-                break
-            for line, answer in zip(batch, answers, strict=True):
-                if isinstance(answer, Rejected):
-                    reject(line.number, answer.reason)
-                else:
-                    tally.sent += 1
-            bar.show(tally)
-        bar.clear()
+        try:
+            for batch in _batches(progress.counting(read_lines(fd)), outbox.size, reject):
+                with signals.held():
+                    under_way = batch
+                    answers = runner.run(outbox.send([line.body for line in batch]))
+                    for line, answer in zip(batch, answers, strict=True):
+                        if isinstance(answer, Rejected):
+                            reject(line.number, answer.reason)
+                        else:
+                            tally.sent += 1
+                            tally.last = line.number
+                    progress.show(tally.text)
+                    under_way = ()
+        except BackendUnavailable as why:
+            tally.stopped = f"{name}:{under_way[0].number}: not sent, nor is what follows: {why}"
+        except KeyboardInterrupt:
+            tally.interrupted = True
+            tally.stopped = _how_far(name, tally, under_way)
+        finally:
+            progress.close()
+            signals.close()
     return tally
+
+
+def _how_far(name: str, tally: Tally, batch: Sequence[_Line]) -> str:
+    """Say after an interruption which line was the last one sent, so that the rest can be sent later."""
+    doubtful = ""
+    if batch:
+        doubtful = f"lines {batch[0].number} to {batch[-1].number} were being sent and may be on the queue; "
+    last = f"line {tally.last} of {name} was the last one sent" if tally.sent else f"no line of {name} was sent"
+    rest = f"tail -n +{tally.last + 1} {shlex.quote(name)} | sqsjkr send --json - (and the same options)"
+    resume = "" if name == "stdin" else f"; to send the rest: {rest}"
+    return f"interrupted: {doubtful}{last}{resume}"
 
 
 def read_lines(fd: int, longest: int = LONGEST) -> Iterator[bytes | None]:
@@ -257,6 +282,12 @@ def _checked(content: bytes) -> str:
     except UnicodeDecodeError as why:
         raise InvalidJob(f"body: not UTF-8 at byte {why.start}, {content[why.start]:#04x}") from None
     decode(text, "")
+    for name in unknown_names(text):
+        near = rules.nearest(name, NAMES)
+        hint = f"; did you mean {near}?" if near else f", expected one of {', '.join(NAMES)}."
+        raise InvalidJob(
+            f"{name if name.isidentifier() else rules.shown(name)}: unknown field{hint} It would be ignored"
+        )
     return for_sqs(text)
 
 
@@ -292,36 +323,33 @@ async def _open(stack: AsyncExitStack, config: Config, terms: Terms) -> Sender:
     return sender
 
 
-class _Bar:
-    """A progress bar on a terminal, nothing elsewhere. Twenty lines of our own: no dependency is worth them."""
+class _Signals:
+    """INT and TERM while many jobs are sent: the batch on its way is finished first, a second signal cuts it off."""
 
-    WIDTH = 30
-    EVERY = 0.1
+    def __init__(self) -> None:
+        self._sending = False
+        self._asked = False
+        # What is ignored stays so: a shell starts a job in the background with INT ignored.
+        heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._stop) for number in heeded}
 
-    def __init__(self, terminal: TextIO, fd: int) -> None:
-        self._terminal = terminal if terminal is not None and terminal.isatty() else None
-        self._whole = os.fstat(fd).st_size if stat.S_ISREG(os.fstat(fd).st_mode) else 0
-        self._read = 0
-        self._next = 0.0
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Put a signal off until the end of the block. Raises KeyboardInterrupt there if one came."""
+        self._sending = True
+        try:
+            yield
+        finally:
+            self._sending = False
+        if self._asked:
+            raise KeyboardInterrupt
 
-    def counting(self, lines: Iterator[bytes | None]) -> Iterator[bytes | None]:
-        """Pass the lines through, and keep count of how far we are."""
-        for line in lines:
-            self._read += 0 if line is None else len(line) + 1
-            yield line
+    def close(self) -> None:
+        """Restore what the signals did before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def show(self, tally: Tally) -> None:
-        """Draw it, ten times a second at most."""
-        if self._terminal is None or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + self.EVERY
-        share = min(1.0, self._read / self._whole) if self._whole else 0.0
-        bar = f"[{'#' * int(share * self.WIDTH):<{self.WIDTH}}] {share:4.0%}  " if self._whole else ""
-        self._terminal.write(f"\r\x1b[K{bar}{tally.text}")
-        self._terminal.flush()
-
-    def clear(self) -> None:
-        """Leave its line empty for whoever writes next."""
-        if self._terminal is not None:
-            self._terminal.write("\r\x1b[K")
-            self._terminal.flush()
+    def _stop(self, *_: object) -> None:
+        if self._asked or not self._sending:
+            raise KeyboardInterrupt
+        self._asked = True

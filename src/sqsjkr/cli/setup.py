@@ -1,7 +1,7 @@
-"""``sqsjkr setup``: makes the queue, its dead-letter queue and the table, or what is missing of them.
+"""``sqsjkr setup``: create the queue, its dead-letter queue and the table, or what is missing of them.
 
-First the plan, then a question, then the steps. What exists is never changed, but for a redrive policy, an index or
-a TTL that it lacks.
+First the plan, then a question, then the steps. Existing resources are never changed, except to add a missing redrive
+policy, index or TTL.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqsjkr.cli.options import add_where
 from sqsjkr.cli.settings import configured
 from sqsjkr.config import Config
 from sqsjkr.errors import ConfigError
+from sqsjkr.provision.inspect import credentials
 from sqsjkr.provision.plan import Plan, make_plan
 
 EPILOG = """\
@@ -59,19 +60,23 @@ def _may_go(arguments: argparse.Namespace) -> bool:
 
 
 def carry_out(config: Config, out: TextIO, may_go: Callable[[], bool]) -> int:
-    """Say what will be made, ask ``may_go``, make it: how many steps were left undone because the answer was no.
+    """Show the plan, ask ``may_go``, carry the plan out. Returns the number of steps left undone after a no.
 
-    Raises ``ConfigError`` if what exists stands in the way, ``BackendUnavailable`` if AWS refuses or does not answer;
-    steps that were done stay done, and the next call goes on from there.
+    Steps that were done stay done, and the next call goes on from there.
+
+    Raises:
+        ConfigError: an existing resource stands in the way.
+        BackendUnavailable: AWS refuses or does not answer.
     """
     if config.local:
-        out.write("nothing to set up: the first send or run makes the embedded store\n")
+        out.write("nothing to set up: the first send or run creates the embedded store\n")
         return 0
     with asyncio.Runner() as runner:
         aws = connection(Connections(config))
         try:
             runner.run(aws.open())
             plan = runner.run(make_plan(aws, config))
+            out.write(f"as: {runner.run(credentials(aws)).found}\n")
             _show(plan, out)
             if not plan.steps:
                 return 0

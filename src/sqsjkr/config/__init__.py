@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from sqsjkr import backends
 from sqsjkr.config import file as configfile
@@ -54,11 +54,11 @@ class Config:
     )
     """How many jobs run at once. 0 means 20, as in the original."""
     life_time_trigger: str = field(default="", metadata=_in("kicker", rules.text))
-    """Shell command that is run when a job's life_time was over before the job could start; "" for none."""
+    """Shell command to run when a job's life_time was over before the job could start; "" for none."""
     stats_port: int = field(default=0, metadata=_in("kicker", rules.whole(1, 65_535, zero=0)))
     """TCP port of the stats. 0 becomes 8061; with ``stats_socket`` or ``local`` it stays 0, which is no port."""
     stats_host: str = field(default="127.0.0.1", metadata=_in("kicker", rules.filled))
-    """Address that the stats port is bound to. The original bound all of them (go-semantics D7)."""
+    """The address of the stats port. The original listened on all addresses (go-semantics D7)."""
     stats_socket: str = field(default="", metadata=_in("kicker", rules.socket_path))
     """Path of a Unix socket for the stats, instead of the port."""
     lock_table: str = field(default="sqsjkr", metadata=_in("kicker", rules.filled))
@@ -66,17 +66,17 @@ class Config:
     ack: str = field(default="finish", metadata=_in("kicker", rules.choice("finish", "start")))
     """When the message leaves the queue: at the end of its job, or before its start (at most once, as in Go)."""
     grace_period: float = field(default=20.0, metadata=_in("kicker", rules.seconds(86_400)))
-    """Seconds that running jobs may go on after the worker was told to stop."""
+    """Seconds that running jobs may go on after a stop signal."""
     kill_after: float = field(default=5.0, metadata=_in("kicker", rules.seconds(8, above_zero=True)))
     """Seconds from TERM to KILL. At most 8: locked jobs must be gone before their lease can be taken over."""
     locker: str = field(default="", metadata=_in("kicker", rules.backend))
-    """Who keeps jobs with one lock_id apart: "dynamodb", "sqlite:/directory", "none" or "package.module:Class"."""
+    """Keeps jobs with one lock_id apart: "dynamodb", "sqlite:/directory", "none" or "package.module:Class"."""
     throttler: str = field(default="", metadata=_in("kicker", rules.backend))
-    """Who keeps one message from running twice: as ``locker``. "" becomes "sqlite" with ``local``, else "dynamodb"."""
+    """Keeps one message from running twice: as ``locker``. "" becomes "sqlite" with ``local``, else "dynamodb"."""
     log_level: str = field(default="info", metadata=_in("kicker", rules.choice("error", "warn", "info", "debug")))
     """The least important level that is logged."""
     log_format: str = field(default="text", metadata=_in("kicker", rules.choice("text", "json")))
-    """Log lines for eyes or for machines."""
+    """Log lines for people ("text") or for machines ("json")."""
     output_tail: int = field(default=65_536, metadata=_in("kicker", rules.whole(0, 16_777_216)))
     """Bytes kept of the end of a job's output."""
     output_rate: int = field(default=1_048_576, metadata=_in("kicker", rules.whole(0)))
@@ -84,8 +84,18 @@ class Config:
     local: str = field(default="", metadata=_in("", rules.text))
     """Directory of the embedded store, which then stands in for SQS and DynamoDB. In no file: it is ``--local``."""
 
+    def __new__(cls, **given: object) -> Self:
+        """Refuse an unknown setting as the file's is refused, instead of with a TypeError."""
+        known = [item.name for item in fields(cls)]
+        for name in given:
+            if name not in known:
+                near = rules.nearest(name, known)
+                hint = f"did you mean {near}?" if near else "docs/reference/configuration.md lists them all"
+                raise ConfigError(f"{name}: unknown setting; {hint}")
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
-        """Check every value, and put the defaults that hang on other values in place."""
+        """Check every value, and fill in the defaults that depend on other values."""
         given = {item.name: getattr(self, item.name) for item in fields(self)}
         values, mistakes = _checked(given, os.environ)
         if mistakes:
@@ -108,7 +118,7 @@ def load(
     env: Mapping[str, str] = os.environ,
     overrides: Mapping[str, object] = MappingProxyType({}),
 ) -> Config:
-    """The configuration in the file at ``path`` (None for no file), with ``overrides`` in place before any check.
+    """Load the file at ``path`` (None for no file), with ``overrides`` in place before any check.
 
     ``overrides`` are flags, named as the fields of ``Config``; None is a flag that was not given. A flag for
     the stats port or socket takes the place of the other one in the file (go-semantics D1, D2).
@@ -134,7 +144,7 @@ def load(
 
 
 def _checked(given: Mapping[str, object], env: Mapping[str, str]) -> tuple[dict[str, Any], list[_Mistake]]:
-    """Every setting as it is kept, defaults filled in, and all that is wrong."""
+    """Return every setting with defaults filled in, and every mistake."""
     values: dict[str, Any] = dict(given)
     mistakes: list[_Mistake] = []
     for item in fields(Config):
@@ -150,7 +160,7 @@ def _checked(given: Mapping[str, object], env: Mapping[str, str]) -> tuple[dict[
 
 
 def _completed(values: dict[str, Any], env: Mapping[str, str]) -> Iterator[_Mistake]:
-    """Put the defaults in place that hang on other settings; yield what does not go together."""
+    """Fill in the defaults that depend on other settings; yield the settings that exclude each other."""
     local = values["local"]
     for role in ("locker", "throttler"):
         values[role] = values[role] or ("sqlite" if local else "dynamodb")

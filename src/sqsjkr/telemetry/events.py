@@ -37,6 +37,7 @@ class Event(Enum):
         "The worker was told to stop: it takes no new jobs and ends the running ones.",
     )
     WORKER_STOPPED = ("worker.stopped", "info", "The worker has stopped; nothing of it runs any more.")
+    WORKER_FAILED = ("worker.failed", "error", "The worker cannot start or go on; the message says why, and it exits.")
     WORKER_PAUSED = ("worker.paused", "error", "The worker takes no new jobs until the reason it names is gone.")
     WORKER_RESUMED = ("worker.resumed", "info", "The worker takes new jobs again.")
     HOST_EXHAUSTED = ("host.exhausted", "error", "The host can't start processes; jobs wait until it can.")

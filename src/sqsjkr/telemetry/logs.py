@@ -2,13 +2,13 @@
 
 A log is an observer: it may fall behind or fail, and no job stops for it. Three rules follow:
 
-- Whoever reads the log may be slow or gone. Nothing here waits for a reader, since the event loop, and with it every
-  lease, would wait too. Lines wait in a bounded buffer; beyond it they are counted and dropped.
-- A full disk is said in ``Logs.failure``, so that the worker can take no new jobs while it lasts.
-- What a job prints must not look like a line of ours: control characters are escaped.
+- The reader of the log may be slow or gone. Nothing here waits for it, since the event loop, and with it every lease,
+  would wait too. Lines wait in a bounded buffer; beyond it they are counted and dropped.
+- ``Logs.failure`` reports a full disk, so that the worker takes no new jobs while it lasts.
+- A job's output must not look like a line of the worker's: control characters are escaped.
 
-What must not be in a line at all (values of environment variables; message bodies above debug) is the duty of those
-who call ``emit``: nothing here can tell such a value from any other text.
+The callers of ``emit`` keep out what must not be in a line at all (values of environment variables; message bodies
+above debug): nothing here can tell such a value from any other text.
 """
 
 from __future__ import annotations
@@ -32,11 +32,15 @@ from sqsjkr.telemetry.events import LEVELS, LOGGER, Event, record
 
 BUFFER = 1 << 20
 """Bytes of lines that wait for a reader at most."""
+FORMATS = ("text", "json")
 LAST_WAIT = 1.0
 """Seconds that ``Logs.close`` gives a slow reader to take what is left."""
 
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.ESTALE})
-"""What a write says when the place the log is kept in is full or broken. Anything else means: nobody reads it."""
+"""The errors of a write to a full or broken disk. Any other error means that the reader is gone."""
+
+_COLOURS = {"ERROR": "\x1b[1;31m", "WARN": "\x1b[33m", "INFO": "", "DEBUG": "\x1b[2m"}
+_PLAIN = "\x1b[0m"
 
 # C0 but for the tab, DEL, C1, and the two separators that some readers take for the end of a line. Whole runs of them:
 # a job that prints zeros would keep the event loop busy otherwise, at half a microsecond for each.
@@ -47,19 +51,19 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> Logs:  # no
     """Send every line of this process to ``stream`` (stderr if None), ours from ``level`` on, others' from warning on.
 
     ``level`` is a word of ``events.LEVELS``. The stream needs a file descriptor; it is duplicated, so that closing the
-    stream can't lead the log into somebody else's file. Raises ConfigError for an unknown level or format.
+    stream can't lead the log into another file. Raises ConfigError for an unknown level or format.
     """
     if level not in LEVELS:
         raise ConfigError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")
-    if format not in _FORMS:
-        raise ConfigError(f"log format {format!r}: expected one of {', '.join(_FORMS)}")
+    if format not in FORMATS:
+        raise ConfigError(f"log format {format!r}: expected one of {', '.join(FORMATS)}")
     stream = sys.stderr if stream is None else stream
     # Python has no sys.stderr when it is started with descriptor 2 closed; that number may belong to a socket by now.
     fd = os.open(os.devnull, os.O_WRONLY) if stream is None else os.dup(stream.fileno())
     root = logging.getLogger()
     for old in [handler for handler in root.handlers if isinstance(handler, Logs)]:
         old.close()
-    logs = Logs(fd, _FORMS[format]())
+    logs = Logs(fd, _Json() if format == "json" else _Text(colours=_takes_colours(fd)))
     root.addHandler(logs)
     root.setLevel(max(LEVELS[level], logging.WARNING))
     LOGGER.setLevel(LEVELS[level])
@@ -120,7 +124,7 @@ class Logs(logging.Handler):
 
 
 class _Sink:
-    """Puts whole lines into one file descriptor and never waits for who is at its other end."""
+    """Puts whole lines into one file descriptor and never waits for its reader."""
 
     def __init__(self, fd: int) -> None:
         self.dropped = 0
@@ -174,7 +178,7 @@ class _Sink:
         return not self._pending
 
     def close(self) -> None:
-        """Write nothing any more."""
+        """Write nothing from now on."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
@@ -226,7 +230,13 @@ class _Form:
 
 
 class _Text(_Form):
-    """``2026-11-21T15:05:04.123+09:00 INFO  job.started  text``."""
+    """``2026-11-21T15:05:04.123+09:00 INFO  job.started  text``, the level in colour on a terminal."""
+
+    def __init__(self, *, colours: bool = False) -> None:
+        super().__init__()
+        self._words = {word: f"{word:<5}" for word in _COLOURS}
+        if colours:
+            self._words = {word: f"{start}{word:<5}{_PLAIN if start else ''}" for word, start in _COLOURS.items()}
 
     def __call__(self, record: logging.LogRecord) -> bytes:
         event = record.__dict__.get("event")
@@ -235,7 +245,7 @@ class _Text(_Form):
             event, text = Event.LOG.value, f"{record.name}: {text}"
         if not text.isprintable():
             text = _HARMFUL.sub(_escaped, text)
-        line = f"{self.time(record)} {_word(record.levelno):<5} {event}  {text}\n"
+        line = f"{self.time(record)} {self._words[_word(record.levelno)]} {event}  {text}\n"
         return line.encode("utf-8", "backslashreplace")
 
 
@@ -263,7 +273,9 @@ class _Json(_Form):
         return f"{text}\n".encode("utf-8", "replace")
 
 
-_FORMS: dict[str, Callable[[], Callable[[logging.LogRecord], bytes]]] = {"text": _Text, "json": _Json}
+def _takes_colours(fd: int) -> bool:
+    """Whether levels are coloured: on a terminal that can do it, unless NO_COLOR is set (no-color.org)."""
+    return os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _word(level: int) -> str:
