@@ -86,6 +86,14 @@ def test_an_error_is_answered_and_the_server_never_asked(proxy: Proxy, fleet: Fl
     assert proxy.faults == {"error": 2}
 
 
+def test_a_refusal_has_the_code_of_its_rule_and_the_server_is_not_asked(proxy: Proxy, update: Ask) -> None:
+    rule = proxy.add(Fault.REFUSE, operation="UpdateItem")
+    status, answer = update("a")
+    assert (status, answer["__type"]) == (400, "com.amazon.coral.service#AccessDeniedException")
+    proxy.release(rule)
+    assert update("a")[0] == 200
+
+
 def test_throttling_has_the_code_of_the_service(proxy: Proxy, sqs: Ask, update: Ask) -> None:
     proxy.add(Fault.THROTTLE)
 
