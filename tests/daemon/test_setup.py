@@ -166,7 +166,7 @@ def test_a_terminal_is_asked(place: Place, aws_env: Mapping[str, str], answer: b
     os.close(ours)
 
     assert running.returncode == code, shown
-    assert re.search(r"^as: arn:aws:\S+:000000000000:\S+, region us-east-1\r?$", shown, re.MULTILINE)
+    assert re.search(r"^account 000000000000, region us-east-1 .*, as arn:aws:\S+\r?$", shown, re.MULTILINE)
     assert "Proceed? [y/N] " in shown
     assert place.is_empty() == bool(code)
 

@@ -19,7 +19,6 @@ from sqsjkr.cli.options import add_where
 from sqsjkr.cli.settings import configured
 from sqsjkr.config import Config
 from sqsjkr.errors import ConfigError
-from sqsjkr.provision.inspect import credentials
 from sqsjkr.provision.plan import Plan, make_plan
 
 EPILOG = """\
@@ -76,7 +75,6 @@ def carry_out(config: Config, out: TextIO, may_go: Callable[[], bool]) -> int:
         try:
             runner.run(aws.open())
             plan = runner.run(make_plan(aws, config))
-            out.write(f"as: {runner.run(credentials(aws)).found}\n")
             _show(plan, out)
             if not plan.steps:
                 return 0

@@ -48,10 +48,10 @@ class Outage:
     def failed(self, why: object) -> float:
         """Count a failure; return the seconds to wait before the next try (full jitter, growing to the longest)."""
         self._why = " ".join(str(why).split())
-        if not self._failures:
+        self._failures += 1
+        if self._failures == 1:
             self.since = self._now()
             emit(self._begins, f"{self.reason}; retrying with growing pauses")
-        self._failures += 1
         most = min(self._longest_pause, FIRST_PAUSE * 2 ** min(self._failures, 10))
         return self._jitter(most / 4, most)
 
