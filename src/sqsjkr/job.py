@@ -180,7 +180,7 @@ NAMES = tuple(_ATTRIBUTES)
 
 
 def decode(body: str, message_id: str) -> Job:
-    """The job in a message body. Raises InvalidJob with one line that shows no environment value.
+    """Read the job in a message body. Raises InvalidJob with one line that shows no environment value.
 
     Every body that Go's encoding/json accepts has the same meaning here: names in any case, the last of a
     duplicate wins, null says nothing, half a surrogate pair becomes U+FFFD. SNS notifications, EventBridge events
@@ -230,7 +230,7 @@ def unknown_names(body: str) -> list[str]:
 
 
 def _constant(name: str) -> NoReturn:
-    raise InvalidJob(f"body: not JSON ({name} is no JSON number), {_EXPECTED}")
+    raise InvalidJob(f"body: not JSON ({name} is not a JSON number), {_EXPECTED}")
 
 
 # Whole numbers are read as floats: Python refuses an int of 4,300 digits, which Go reads over in an unknown field.
@@ -238,7 +238,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_cons
 
 
 def _parse(text: str) -> object:
-    """The JSON value in ``text``. The error does not show the text: an environment value may be in it."""
+    """Parse ``text``. The error does not show it: an environment value may be in it."""
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as e:
@@ -248,7 +248,7 @@ def _parse(text: str) -> object:
 
 
 def _unwrap(body: str, wrappings: list[str]) -> _Pairs:
-    """The object that is the job, out of its wrappings, whose names are added to ``wrappings``, outermost first."""
+    """Take the job's object out of its wrappings, and add their names to ``wrappings``, outermost first."""
     value = _parse(body)
     for _ in range(_MOST_WRAPPINGS):
         if isinstance(value, str):
@@ -273,7 +273,7 @@ def _has_command(pairs: _Pairs) -> bool:
 
 
 def _inside(pairs: _Pairs, wrappings: list[str]) -> object:
-    """What an SNS notification or an EventBridge event carries; anything else itself.
+    """Return what an SNS notification or an EventBridge event carries, and anything else unchanged.
 
     Sources: Amazon SNS, "Parsing message formats" (HTTP/S notification JSON, the same on a queue); Amazon EventBridge,
     "Event structure reference"; EventBridge Scheduler's own event has its detail as JSON text.
@@ -329,7 +329,7 @@ def _flag(name: str, value: object) -> bool:
 
 
 def _environment(name: str, value: object) -> dict[str, str]:
-    """The variables in an object. No error here shows a value: secrets travel in them."""
+    """Read the variables in an object. No error here shows a value: it may be a secret."""
     if not isinstance(value, tuple):
         raise InvalidJob(f"{name}: {_kind(value)}, expected an object of strings")
     variables = {}
@@ -368,7 +368,7 @@ def _whole_text(text: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as an error message shows it: short, on one line, and nothing of what lists and objects hold."""
+    """Shorten a value for an error message: one line, and nothing of what lists and objects hold."""
     if isinstance(value, list | tuple):
         return "[...]" if isinstance(value, list) else "{...}"
     if isinstance(value, float):
@@ -380,5 +380,5 @@ def _shown(value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    """What a JSON value is, in words."""
+    """Name the type of a JSON value."""
     return {bool: "a boolean", str: "a string", list: "a list", tuple: "an object"}.get(type(value), "a number")
