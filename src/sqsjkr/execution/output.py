@@ -35,10 +35,7 @@ class Output:
     ) -> None:
         self._on_line = on_line
         self._on_cut = on_cut
-        self._rate = rate
-        self._allowance = float(rate)
-        self._now = now
-        self._refilled = 0.0
+        self._allowance = _Allowance(rate, now)
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
         self._tail_limit = tail
@@ -127,7 +124,7 @@ class Output:
     def _log(self, chunk: bytes) -> None:
         if self._on_line is None:
             return
-        if not self._afford(chunk):
+        if not self._allowance.covers(chunk):
             self._cut += len(chunk) + len(self._partial)
             self._partial = b""
             return
@@ -149,22 +146,32 @@ class Output:
             cut, self._cut = self._cut, 0
             self._on_cut(cut)
 
-    def _afford(self, chunk: bytes) -> bool:
-        """A token bucket of one second's worth: a burst of ``rate`` bytes, then ``rate`` bytes a second.
 
-        Counting lines is dear in a flood of short ones, so a chunk that fails by its lines empties the bucket: the next
-        ones fail by their size.
+class _Allowance:
+    """A token bucket of one second's worth: a burst of ``rate`` bytes, then ``rate`` bytes a second; 0 is no limit."""
+
+    def __init__(self, rate: int, now: Callable[[], float]) -> None:
+        self._rate = rate
+        self._left = float(rate)
+        self._now = now
+        self._refilled = 0.0
+
+    def covers(self, chunk: bytes) -> bool:
+        """Spend what logging a chunk costs. False if that is too much now.
+
+        Counting lines is costly in a flood of short ones, so a chunk that fails by its lines empties the bucket: the
+        next ones fail by their size.
         """
         if not self._rate:
             return True
         now = self._now()
-        self._allowance = min(float(self._rate), self._allowance + (now - self._refilled) * self._rate)
+        self._left = min(float(self._rate), self._left + (now - self._refilled) * self._rate)
         self._refilled = now
-        if len(chunk) > self._allowance:
+        if len(chunk) > self._left:
             return False
         costs = len(chunk) + LINE_COSTS * chunk.count(b"\n")
-        affordable = costs <= self._allowance
-        self._allowance = self._allowance - costs if affordable else 0.0
+        affordable = costs <= self._left
+        self._left = self._left - costs if affordable else 0.0
         return affordable
 
 

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from botocore.config import Config
@@ -91,7 +92,7 @@ class Account:
             BackendRefused: there are none, or the shared files are wrong; the text names places and next step.
             BackendUnavailable: the source of the keys does not answer.
         """
-        self._found = await _in_thread(self._resolve)
+        self._found = await _in_thread(partial(_resolve, self._profile, self.region))
         self.region = self._found.session.get_config_variable("region")
 
     async def close(self) -> None:
@@ -114,7 +115,7 @@ class Account:
         """AWS refused these keys: look everything up again. True if there are others now (a file was changed, say)."""
         if self._opened().keys is refused and clock.now() >= self._replace_at:
             self._replace_at = clock.now() + _REPLACE_EVERY
-            await self._renew(self._resolve)
+            await self._renew(partial(_resolve, self._profile, self.region))
         return self._opened().keys != refused
 
     def endpoint(self, service: str) -> Endpoint:
@@ -125,7 +126,7 @@ class Account:
         """
         if service not in self._endpoints:
             try:
-                self._endpoints[service] = self._find_endpoint(service)
+                self._endpoints[service] = _find_endpoint(self._opened().session, self.region, service)
             except (BotoCoreError, EndpointResolutionError) as error:
                 raise BackendRefused(f"no address for {service} in region {self.region!r}: {error}") from error
         return self._endpoints[service]
@@ -142,7 +143,7 @@ class Account:
             BackendRefused: AWS rejects these keys.
             BackendUnavailable: STS does not answer.
         """
-        return await _in_thread(self._ask_sts)
+        return await _in_thread(partial(_ask_sts, self._opened().session))
 
     def _opened(self) -> _Found:
         if self._found is None:
@@ -157,12 +158,12 @@ class Account:
             return
         if credentials.refresh_needed(_LAST_MOMENT):
             if self._renewal is not None or now >= self._renew_at:
-                await self._renew(self._refresh)
+                await self._renew(partial(_refresh, self._opened()))
             if self._opened().credentials.refresh_needed(0):
                 why = self._trouble or "their source does not answer"
                 raise BackendUnavailable(f"the AWS credentials have expired: {why}") from self._trouble
         elif now >= self._renew_at and self._renewal is None:
-            self._start(self._refresh)
+            self._start(partial(_refresh, self._opened()))
         self._look_at = now + _LOOK_EVERY
 
     async def _renew(self, source: Callable[[], _Found]) -> None:
@@ -184,72 +185,77 @@ class Account:
             self._renew_at = clock.now() + (_RENEW_EVERY if self._trouble is None else _RETRY_EVERY)
             self._renewal = None
 
-    # From here on: in a thread of its own.
 
-    def _resolve(self) -> _Found:
-        session = Session(profile=self._profile or None)
-        try:
-            session.set_config_variable("region", self._find_region(session))
-            credentials = session.get_credentials()
-            if credentials is None:
-                raise BackendRefused(
-                    "no AWS credentials: looked at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile "
-                    f"{self._profile_name(session)!r} in {_shared_files(session)}, and the roles of ECS and EC2; "
-                    "set one of them up, or name another profile"
-                )
-            return _Found(session, credentials, credentials.get_frozen_credentials())
-        except ProfileNotFound as error:
+# From here on: in a thread of its own.
+
+
+def _resolve(profile: str, region: str) -> _Found:
+    session = Session(profile=profile or None)
+    try:
+        session.set_config_variable("region", _find_region(session, region))
+        credentials = session.get_credentials()
+        if credentials is None:
             raise BackendRefused(
-                f"no AWS profile {self._profile_name(session)!r} in {_shared_files(session)}: "
-                "correct the name (--profile, AWS_PROFILE) or add it there"
-            ) from error
-        except _BROKEN as error:
-            raise explained(error, _NO_CREDENTIALS) from error
-
-    def _refresh(self) -> _Found:
-        found = self._opened()
-        try:
-            return found._replace(keys=found.credentials.get_frozen_credentials())
-        except _BROKEN as error:
-            raise explained(error, _NO_CREDENTIALS) from error
-
-    def _find_region(self, session: Any) -> str:
-        region = self.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
-        if not region:
-            raise BackendRefused(
-                f"no AWS region: set AWS_REGION, --region, or region for the profile {self._profile_name(session)!r} "
-                f"in {_shared_files(session)}"
+                "no AWS credentials: looked at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile "
+                f"{_profile_name(session)!r} in {_shared_files(session)}, and the roles of ECS and EC2; "
+                "set one of them up, or name another profile"
             )
-        validate_region_name(region)
-        return str(region)
+        return _Found(session, credentials, credentials.get_frozen_credentials())
+    except ProfileNotFound as error:
+        raise BackendRefused(
+            f"no AWS profile {_profile_name(session)!r} in {_shared_files(session)}: "
+            "correct the name (--profile, AWS_PROFILE) or add it there"
+        ) from error
+    except _BROKEN as error:
+        raise explained(error, _NO_CREDENTIALS) from error
 
-    def _profile_name(self, session: Any) -> str:
-        return self._profile or session.get_config_variable("profile") or "default"
 
-    def _find_endpoint(self, service: str) -> Endpoint:
-        session = self._opened().session
-        if not session.get_config_variable("ignore_configured_endpoint_urls"):
-            url = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), service).provide()
-            if url:
-                return Endpoint(url=url, region=self.region, custom=True)
-        loader = session.get_component("data_loader")
-        rules = loader.load_service_model(service, "endpoint-rule-set-1")
-        found = EndpointProvider(rules, loader.load_data("partitions")).resolve_endpoint(
-            Region=self.region,
-            UseDualStack=bool(session.get_config_variable("use_dualstack_endpoint")),
-            UseFIPS=bool(session.get_config_variable("use_fips_endpoint")),
+def _refresh(found: _Found) -> _Found:
+    try:
+        return found._replace(keys=found.credentials.get_frozen_credentials())
+    except _BROKEN as error:
+        raise explained(error, _NO_CREDENTIALS) from error
+
+
+def _find_region(session: Any, given: str) -> str:
+    region = given or os.environ.get("AWS_REGION") or session.get_config_variable("region")
+    if not region:
+        raise BackendRefused(
+            f"no AWS region: set AWS_REGION, --region, or region for the profile {_profile_name(session)!r} "
+            f"in {_shared_files(session)}"
         )
-        schemes = found.properties.get("authSchemes") or [{}]
-        return Endpoint(url=found.url, region=schemes[0].get("signingRegion", self.region), custom=False)
+    validate_region_name(region)
+    return str(region)
 
-    def _ask_sts(self) -> str:
-        limits = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 2})
-        try:
-            sts = self._opened().session.create_client("sts", config=limits)
-            return str(sts.get_caller_identity()["Arn"])
-        except _BROKEN as error:
-            call = Call("sts:GetCallerIdentity")
-            raise explained(error, call.action, call) from error
+
+def _profile_name(session: Any) -> str:
+    return session.get_config_variable("profile") or "default"
+
+
+def _find_endpoint(session: Any, region: str, service: str) -> Endpoint:
+    if not session.get_config_variable("ignore_configured_endpoint_urls"):
+        url = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), service).provide()
+        if url:
+            return Endpoint(url=url, region=region, custom=True)
+    loader = session.get_component("data_loader")
+    rules = loader.load_service_model(service, "endpoint-rule-set-1")
+    found = EndpointProvider(rules, loader.load_data("partitions")).resolve_endpoint(
+        Region=region,
+        UseDualStack=bool(session.get_config_variable("use_dualstack_endpoint")),
+        UseFIPS=bool(session.get_config_variable("use_fips_endpoint")),
+    )
+    schemes = found.properties.get("authSchemes") or [{}]
+    return Endpoint(url=found.url, region=schemes[0].get("signingRegion", region), custom=False)
+
+
+def _ask_sts(session: Any) -> str:
+    limits = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 2})
+    try:
+        sts = session.create_client("sts", config=limits)
+        return str(sts.get_caller_identity()["Arn"])
+    except _BROKEN as error:
+        call = Call("sts:GetCallerIdentity")
+        raise explained(error, call.action, call) from error
 
 
 def _shared_files(session: Any) -> str:

@@ -48,12 +48,69 @@ _CLAIM_IS_FREE_OR_THEIRS = f"{_CLAIM_IS_FREE} OR (#owner = :over AND attribute_n
 _OWNER = {"#owner": "Owner"}  # a reserved word (AWS: Reserved words in DynamoDB)
 
 
+class _Rows:
+    """Conditional writes to the rows of one table."""
+
+    def __init__(self, aws: AWS, name: str) -> None:
+        self._aws = aws
+        self._name = name
+
+    async def update(
+        self, key: Mapping[str, Any], expression: str, values: Mapping[str, Any], condition: str
+    ) -> Row | Mapping[str, Any]:
+        """Send a conditional UpdateItem. Returns the new attributes, or the row that failed the condition."""
+        try:
+            return await self.send(key, expression, values, condition)
+        except ConditionFailed as failed:
+            return _row(failed.item if failed.item is not None else await self._read(key))
+
+    async def send(
+        self, key: Mapping[str, Any], expression: str, values: Mapping[str, Any], condition: str
+    ) -> Mapping[str, Any]:
+        """Send a conditional UpdateItem. Raises ``ConditionFailed``."""
+        answer = await self._aws.call(
+            "dynamodb",
+            "UpdateItem",
+            {
+                "TableName": self._name,
+                "Key": key,
+                "UpdateExpression": expression,
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": _OWNER,
+                "ExpressionAttributeValues": values,
+                "ReturnValues": "UPDATED_NEW",
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            },
+        )
+        attributes: Mapping[str, Any] = answer.get("Attributes", {})
+        return attributes
+
+    async def _read(self, key: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read the row that failed a condition, for servers that do not return it with the failure."""
+        answer = await self._aws.call(
+            "dynamodb", "GetItem", {"TableName": self._name, "Key": key, "ConsistentRead": True}
+        )
+        item: Mapping[str, Any] = answer.get("Item", {})
+        if not item:
+            raise BackendUnavailable(f"the row {key} was deleted while it was read")
+        return item
+
+    def expiry(self, seconds: float) -> dict[str, str]:
+        """The time ``seconds`` from now by DynamoDB's clock: by a wrong host clock, TTL might delete rows in use.
+
+        Rounded up to the next full hour: a confirm or a heartbeat then mostly writes the value that is there, and an
+        unchanged value saves the index on it two writes of three (docs/explanation/scale.md).
+        """
+        return _n(math.ceil((time.time() + self._aws.server_offset() + seconds) / EXPIRY_STEP) * EXPIRY_STEP)
+
+
 class DynamoDBTable(Table):
     """Locks, claims and heartbeats in one DynamoDB table."""
 
     def __init__(self, aws: AWS, name: str) -> None:
         self._aws = aws
         self._name = name
+        self._rows = _Rows(aws, name)
 
     @classmethod
     def configured(cls, connections: Connections, _place: str) -> DynamoDBTable:
@@ -84,7 +141,7 @@ class DynamoDBTable(Table):
         values = {":event": _s(event_id[:LONGEST_EVENT_ID]), ":me": _s(owner), ":one": {"N": "1"}}
         if over is not None:
             values[":over"] = _s(over)
-        answer = await self._update(
+        answer = await self._rows.update(
             _key(lock_id, LOCK), _TAKE_LOCK, values, _LOCK_IS_FREE if over is None else _LOCK_IS_FREE_OR_THEIRS
         )
         return answer if isinstance(answer, Row) else int(answer["Fence"]["N"])
@@ -92,19 +149,19 @@ class DynamoDBTable(Table):
     async def release_lock(self, lock_id: str, owner: str) -> None:
         """Remove ``EventId`` and ``Owner``, keep ``Fence``. ``Released`` makes a late lock request fail."""
         with contextlib.suppress(ConditionFailed):  # it has another owner by now, or is gone
-            await self._send_update(
+            await self._rows.send(
                 _key(lock_id, LOCK),
                 "REMOVE EventId, #owner SET Expired = :expired, Released = :me",
-                {":me": _s(owner), ":expired": self._expiry(LOCK_ROW_KEPT)},
+                {":me": _s(owner), ":expired": self._rows.expiry(LOCK_ROW_KEPT)},
                 "#owner = :me",
             )
 
     async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
         """Set ``Expired`` and ``Owner`` on a condition; a Go daemon sees a duplicate and leaves it."""
-        values = {":me": _s(owner), ":expired": self._expiry(self.retention)}
+        values = {":me": _s(owner), ":expired": self._rows.expiry(self.retention)}
         if over is not None:
             values[":over"] = _s(over)
-        answer = await self._update(
+        answer = await self._rows.update(
             _key(message_id, THROTTLE),
             "SET Expired = :expired, #owner = :me",
             values,
@@ -114,7 +171,7 @@ class DynamoDBTable(Table):
 
     async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
         """Send one BatchWriteItem. Retries, with pauses, what DynamoDB leaves unprocessed."""
-        expired = self._expiry(self.retention)
+        expired = self._rows.expiry(self.retention)
         rows = {
             message_id: {"Expired": expired, "Owner": _s(owner), "Done": {"N": "1"}} | _key(message_id, THROTTLE)
             for message_id, owner in claims
@@ -159,7 +216,7 @@ class DynamoDBTable(Table):
                 "UpdateExpression": "SET Expired = :expired, #host = :host, #pid = :pid ADD Beat :one",
                 "ExpressionAttributeNames": {"#host": "Host", "#pid": "Pid"},
                 "ExpressionAttributeValues": {
-                    ":expired": self._expiry(WORKER_ROW_KEPT),
+                    ":expired": self._rows.expiry(WORKER_ROW_KEPT),
                     ":host": _s(socket.gethostname()),
                     ":pid": _n(os.getpid()),
                     ":one": {"N": "1"},
@@ -185,53 +242,6 @@ class DynamoDBTable(Table):
         )
         beat = answer.get("Item", {}).get("Beat")
         return int(beat["N"]) if beat else None
-
-    async def _update(
-        self, key: Mapping[str, Any], expression: str, values: Mapping[str, Any], condition: str
-    ) -> Row | Mapping[str, Any]:
-        """Send a conditional UpdateItem. Returns the new attributes, or the row that failed the condition."""
-        try:
-            return await self._send_update(key, expression, values, condition)
-        except ConditionFailed as failed:
-            return _row(failed.item if failed.item is not None else await self._read(key))
-
-    async def _send_update(
-        self, key: Mapping[str, Any], expression: str, values: Mapping[str, Any], condition: str
-    ) -> Mapping[str, Any]:
-        answer = await self._aws.call(
-            "dynamodb",
-            "UpdateItem",
-            {
-                "TableName": self._name,
-                "Key": key,
-                "UpdateExpression": expression,
-                "ConditionExpression": condition,
-                "ExpressionAttributeNames": _OWNER,
-                "ExpressionAttributeValues": values,
-                "ReturnValues": "UPDATED_NEW",
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-            },
-        )
-        attributes: Mapping[str, Any] = answer.get("Attributes", {})
-        return attributes
-
-    async def _read(self, key: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Read the row that failed a condition, for servers that do not return it with the failure."""
-        answer = await self._aws.call(
-            "dynamodb", "GetItem", {"TableName": self._name, "Key": key, "ConsistentRead": True}
-        )
-        item: Mapping[str, Any] = answer.get("Item", {})
-        if not item:
-            raise BackendUnavailable(f"the row {key} was deleted while it was read")
-        return item
-
-    def _expiry(self, seconds: float) -> dict[str, str]:
-        """The time ``seconds`` from now by DynamoDB's clock: by a wrong host clock, TTL might delete rows in use.
-
-        Rounded up to the next full hour: a confirm or a heartbeat then mostly writes the value that is there, and an
-        unchanged value saves the index on it two writes of three (docs/explanation/scale.md).
-        """
-        return _n(math.ceil((time.time() + self._aws.server_offset() + seconds) / EXPIRY_STEP) * EXPIRY_STEP)
 
 
 async def table_description(aws: AWS, name: str) -> Mapping[str, Any] | None:
