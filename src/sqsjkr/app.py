@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -74,7 +76,10 @@ async def run(
                 await stack.enter_async_context(_flushing(logs))
             await _serve_stats(config, stats, worker, stack)
             signals.hand_over_to(worker)
-            await worker.run(f"{config.max_concurrent_num} slots, queue {resources.queue.facts.name}")
+            await worker.run(
+                f"{config.max_concurrent_num} slots, queue {resources.queue.facts.name}, "
+                f"pid {os.getpid()} on {socket.gethostname()}"
+            )
     except asyncio.CancelledError:
         if signals.stopped_early:
             return 0

@@ -76,6 +76,11 @@ class Kicker:
         """Settle messages that were not kicked: they are visible again in ``delay`` seconds."""
         await self._settler.hand_back(messages, why, delay)
 
+    @property
+    def reason(self) -> str:
+        """Why messages can't be settled just now, on one line; "" while they can."""
+        return self._settler.reason
+
     def close(self, reason: Reason) -> None:
         """Start no command any more, and let no message wait here; what runs goes on."""
         self._gate.close(reason)

@@ -15,13 +15,17 @@ from dataclasses import dataclass
 
 from sqsjkr import clock
 from sqsjkr.batcher import Batcher
-from sqsjkr.errors import BackendUnavailable
+from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
 from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.outage import Outage
 
 NO_GRAVE = 3600.0
 """Seconds that a message is hidden for where it cannot be buried: there is no dead-letter queue, or it is refused."""
+LONGEST_HIDING = 43_000.0
+"""Seconds after its receive that a message may be hidden, in all: SQS allows 12 hours, and refuses any longer delay
+(AWS: Amazon SQS visibility timeout)."""
 MAX_BATCH = 10
 """Messages a request may name (AWS: Amazon SQS message quotas)."""
 
@@ -90,7 +94,7 @@ class QueueRequests(ABC):
 class _Held:
     """A message in our hands: the newest receipt handle, when to extend it, until when it is surely hidden."""
 
-    __slots__ = ("buried", "due", "extending", "hidden_until", "leaving", "message", "receipt")
+    __slots__ = ("buried", "due", "extending", "hidden_until", "leaving", "message", "receipt", "received_at")
 
     def __init__(self, delivery: Delivery, budget: LeaseBudget) -> None:
         self.message = delivery.message
@@ -102,6 +106,7 @@ class _Held:
 
     def renew(self, delivery: Delivery, budget: LeaseBudget) -> None:
         self.receipt = delivery.receipt
+        self.received_at = delivery.message.received_at
         self.due = delivery.message.received_at + budget.extend_after
         self.hidden_until = delivery.message.received_at + budget.first_hiding
 
@@ -118,6 +123,9 @@ class Visibility:
         self._budget = budget
         self.held: dict[str, _Held] = {}
         """By message id."""
+        self.outage = Outage(
+            "extending visibility timeouts", Event.VISIBILITY_FAILED, Event.VISIBILITY_RECOVERED, over="works again"
+        )
 
     def add(self, delivery: Delivery) -> bool:
         """Hold a delivery. False if its message is held already: then only the receipt handle is renewed."""
@@ -164,6 +172,7 @@ class Visibility:
             if held.receipt != receipt or held.leaving:  # delivered anew, or on its way back, meanwhile
                 continue
             if result is None:
+                self.outage.ended()
                 held.due, held.hidden_until = sent + self._budget.extend_every, sent + self._budget.hiding
             elif isinstance(result, Lapsed):
                 held.due = float("inf")
@@ -171,6 +180,7 @@ class Visibility:
                     continue
                 emit(Event.MESSAGE_LAPSED, f"{held.message.id} can't be hidden any longer: {result}")
             else:
+                self.outage.failed(result)
                 held.due = clock.now() + 2.0
 
 
@@ -243,6 +253,11 @@ class Queue(QueueRequests):
         return held.hidden_until if held else 0.0
 
     @property
+    def reason(self) -> str:
+        """Why messages can't be kept hidden just now, on one line; "" while they can."""
+        return self._visibility.outage.reason
+
+    @property
     def facts(self) -> QueueFacts:
         """What ``open`` learnt."""
         if self._facts is None:
@@ -268,7 +283,8 @@ class Queue(QueueRequests):
         if held.extending is not None:  # its answer must not overwrite the visibility that is set next
             await asyncio.wait({held.extending})
         with contextlib.suppress(Lapsed):  # deleted, or delivered anew: it is out of our hands, as it should be
-            await self._hiding(Hiding(held.message.id, held.receipt, delay))
+            left = LONGEST_HIDING - (clock.now() - held.received_at)
+            await self._hiding(Hiding(held.message.id, held.receipt, max(0.0, min(delay, left))))
         self._visibility.remove(held)
 
     async def bury(self, message: Message, reason: str) -> None:
@@ -288,7 +304,13 @@ class Queue(QueueRequests):
             await self.release(message, NO_GRAVE)
             return
         if not held.buried:
-            await self._bury(message, reason)
+            try:
+                await self._bury(message, reason)
+            except BackendRefused as refused:
+                text = f"{message.id} can't be moved to the dead-letter queue; hidden for an hour ({reason}): {refused}"
+                emit(Event.JOB_BURIED, text, message_id=message.id)
+                await self.release(message, NO_GRAVE)
+                return
             held.buried = True
             text = f"{message.id} moved to the dead-letter queue {self.facts.dead_letters}: {reason}"
             emit(Event.JOB_BURIED, text, message_id=message.id)

@@ -47,6 +47,7 @@ class Settler:
         self._changed = changed
         self._budget = budget
         self._persistence = _Persistence(budget)
+        self._outages = _outage("settling messages", budget), _outage("giving back locks and claims", budget)
         self._confirming: set[asyncio.Task[bool]] = set()
         self._closing = False
 
@@ -73,12 +74,12 @@ class Settler:
 
         What is not surely deleted does not run.
         """
-        if not await self._persistence.until_answered(partial(self._queue.delete, attempt.message)):
+        if not await self._persistence.until_answered(partial(self._queue.delete, attempt.message), self._outages[0]):
             return Ending(Outcome.UNANSWERED, "the message could not be deleted", self._budget.short_pause)
         attempt.deleted = True
         self._changed.set()
         confirm = partial(self._gate.give_back_claim, attempt, done=True)
-        task = asyncio.create_task(self._persistence.until_answered(confirm))
+        task = asyncio.create_task(self._persistence.until_answered(confirm, self._outages[1]))
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)
         if clock.now() >= self._proof.until(attempt):  # the delete took longer than the lease lasts
@@ -89,6 +90,11 @@ class Settler:
         """Settle messages whose jobs were not started: visible again in ``delay`` seconds."""
         ending = Ending(Outcome.RETURNED, why, delay)
         await asyncio.gather(*(self.settle(Attempt(message, ""), ending) for message in messages))
+
+    @property
+    def reason(self) -> str:
+        """Why messages can't be settled just now, on one line; "" while they can."""
+        return self._outages[0].reason or self._outages[1].reason
 
     def close(self) -> None:
         """Let no message wait here any more: no slot will come free for it."""
@@ -109,10 +115,10 @@ class Settler:
             return True
         try:
             async with asyncio.timeout(within):
-                persist = self._persistence.until_answered
+                persist, outage = self._persistence.until_answered, self._outages[1]
                 if len(verbs) == 1:  # nearly always: a task for it would be a waste
-                    return await persist(verbs[0])
-                return all(await asyncio.gather(*map(persist, verbs)))
+                    return await persist(verbs[0], outage)
+                return all(await asyncio.gather(*(persist(verb, outage) for verb in verbs)))
         except TimeoutError:
             return False
 
@@ -138,10 +144,15 @@ class Settler:
             if ending.settlement is Settlement.KEEP:
                 ending = policy.settle_elsewhere(ending, closing=self._closing)
             verb = partial(self._queue.release, message, ending.delay)
-        await self._persistence.until_answered(verb)
+        await self._persistence.until_answered(verb, self._outages[0])
         if not ending.is_final and (behind := self._queue.behind(message)):
             await self.hand_back(behind, "it follows a message of its group that went back")
         return ending
+
+
+def _outage(what: str, budget: LeaseBudget) -> Outage:
+    longest = budget.longest_outage_pause
+    return Outage(what, Event.SETTLE_RETRIED, Event.SETTLE_RESUMED, over="works again", longest_pause=longest)
 
 
 class _Persistence:
@@ -151,13 +162,6 @@ class _Persistence:
         self._longest_pause = budget.longest_retry
         self._giving_up = asyncio.Event()
         self._on_their_way: set[asyncio.Task[object]] = set()
-        self._outage = Outage(
-            "settling messages",
-            Event.SETTLE_RETRIED,
-            Event.SETTLE_RESUMED,
-            over="works again",
-            longest_pause=budget.longest_outage_pause,
-        )
 
     def give_up(self) -> None:
         """Try nothing a second time, and wait for no answer that is on its way."""
@@ -165,7 +169,7 @@ class _Persistence:
         for task in self._on_their_way:
             task.cancel()
 
-    async def until_answered(self, verb: Callable[[], Awaitable[None]]) -> bool:
+    async def until_answered(self, verb: Callable[[], Awaitable[None]], outage: Outage) -> bool:
         """Send a request until it is answered: True; or until ``give_up``: False."""
         pause = FIRST_RETRY
         while True:
@@ -175,9 +179,9 @@ class _Persistence:
                 if self._giving_up.is_set():
                     emit(Event.SETTLE_GIVEN_UP, f"not settled, the message comes back by itself: {trouble}")
                     return False
-                self._outage.failed(trouble)
+                outage.failed(trouble)
             else:
-                self._outage.ended()
+                outage.ended()
                 return True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._giving_up.wait(), random.uniform(pause / 2, pause))  # noqa: S311 - jitter

@@ -103,8 +103,10 @@ class Worker:
         self._changed.set()
 
     def unhealthy_reason(self) -> str | None:
-        """Return why no new jobs are taken just now, on one line; None if they are."""
-        return "the worker is stopping" if self.stopping.requested else self._backlog.reason
+        """Return what is wrong or why no new jobs are taken just now, on one line; None if all is well."""
+        if self.stopping.requested:
+            return "the worker is stopping"
+        return self._backlog.reason or self._kicker.reason or None
 
     async def _start_jobs(self) -> None:
         while True:

@@ -11,12 +11,14 @@ import pytest
 from faults.proxy import Proxy
 from faults.rules import Fault
 from fleet import Fleet
+from servers import until
 from sqsjkr import clock
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.backends.sqs.queue import SQSQueue
 from sqsjkr.backends.sqs.sender import SQSSender
 from sqsjkr.errors import BackendRefused
+from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
 from sqsjkr.sender import Rejected, Terms
 
@@ -30,12 +32,12 @@ def through_proxy(aws_settings: None, proxy: Proxy, monkeypatch: pytest.MonkeyPa
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[SQSQueue]:
+async def opened(url: str, budget: LeaseBudget = STANDARD) -> AsyncIterator[SQSQueue]:
     async with AsyncExitStack() as stack:
         aws = AWS()
         stack.push_async_callback(aws.close)
         await aws.open()
-        queue = SQSQueue(QueueClient(aws, url=url))
+        queue = SQSQueue(QueueClient(aws, url=url), budget=budget)
         stack.push_async_callback(queue.close)
         await queue.open()
         yield queue
@@ -94,6 +96,28 @@ async def test_a_burial_that_is_denied_is_refused(through_proxy: Proxy, fleet: F
         message = await receive_one(queue)
         with pytest.raises(BackendRefused, match="AccessDenied"):
             await queue._bury(message, INVALID)
+
+
+async def test_a_message_whose_burial_is_denied_stays_hidden_for_an_hour_and_is_named(
+    through_proxy: Proxy, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    through_proxy.add(Fault.REFUSE, operation="SendMessage")
+    fleet.send("no job")
+    async with opened(fleet.queue_url) as queue:
+        message = await receive_one(queue)
+        await queue.bury(message, INVALID)
+    assert (fleet.depth(), fleet.dead_letters()) == ((0, 1, 0), [])
+    assert f"{message.id} can't be moved to the dead-letter queue; hidden for an hour" in caplog.text
+
+
+async def test_a_denied_extension_is_named_for_as_long_as_it_lasts(through_proxy: Proxy, fleet: Fleet) -> None:
+    through_proxy.add(Fault.REFUSE, operation="ChangeMessageVisibilityBatch")
+    fleet.send("x")
+    async with opened(fleet.queue_url, STANDARD.but(extend_after=0.0, hiding_look=0.1)) as queue:
+        await receive_one(queue)
+        await until(lambda: "AccessDenied" in queue.reason, description="the denial was noticed")
+        through_proxy.clear()
+        await until(lambda: not queue.reason, description="the right was there again")
 
 
 async def test_a_burial_in_a_queue_that_is_gone_is_refused(

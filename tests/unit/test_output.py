@@ -175,11 +175,12 @@ async def test_the_end_is_seen_although_the_background_writes_as_fast_as_it_is_r
             if len(self) < 1000:
                 os.write(made.writer, b"again\n")
 
-    made.output._on_line = Echo().append
+    echo = Echo()
+    made.output._on_line = echo.append
     os.write(made.writer, b"first\n")
     assert made.output.ended() is True
     assert made.output.size <= len(b"first\nagain\nagain\n")
-    await until(lambda: made.output.size > 1000, description="the background was read on")
+    await until(lambda: len(echo) == 1000, description="the background was read on")
 
 
 async def test_a_flood_of_200_megabytes_adds_little_memory(pipe: Make) -> None:

@@ -111,8 +111,8 @@ class Backlog:
 
     @property
     def reason(self) -> str | None:
-        """Why no new jobs are taken just now, on one line; None if they are."""
-        return self._outage.reason or self._brake.reason
+        """What is wrong with the queue, or why no new jobs are taken just now, on one line; None if all is well."""
+        return self._outage.reason or self._brake.reason or self._queue.reason or None
 
     def _limit(self) -> int:
         """Return how many messages to ask for now. While jobs are ready, only a full batch is worth a request."""

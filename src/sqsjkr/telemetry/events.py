@@ -85,6 +85,12 @@ class Event(Enum):
         "A message cannot be kept hidden any longer (SQS allows 12 hours); its job goes on.",
     )
     MESSAGE_RETURNED = ("message.returned", "info", "A message went back to the queue and will be delivered again.")
+    VISIBILITY_FAILED = (
+        "visibility.failed",
+        "error",
+        "Visibility timeouts can't be extended: messages of long jobs are delivered again. Logged once per outage.",
+    )
+    VISIBILITY_RECOVERED = ("visibility.recovered", "info", "Visibility timeouts can be extended again.")
     SETTLE_RETRIED = (
         "settle.retried",
         "error",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from sqsjkr import clock
 from sqsjkr.attempt import Attempt
@@ -64,6 +65,7 @@ class JobLog(Observer):
             message_id=message_id,
             event_id=attempt.name,
             outcome=outcome.label,
+            **_facts(attempt, ending),
         )
         if ending.tail and not says("info"):  # else its lines stand above already
             for line in ending.tail.splitlines():
@@ -79,6 +81,24 @@ class JobLog(Observer):
         self._waiting[message_id] = None
         if len(self._waiting) > _WAITERS_REMEMBERED:  # those went back to the queue and ended elsewhere
             del self._waiting[next(iter(self._waiting))]
+
+
+def _facts(attempt: Attempt, ending: Ending) -> dict[str, Any]:
+    """Return what a machine may want to know of an end, beside the text."""
+    message, end = attempt.message, ending.exit
+    facts: dict[str, Any] = {
+        "lock_id": (attempt.job.lock_id if attempt.job else "") or None,
+        "delivery": message.receive_count,
+    }
+    if end is not None:
+        facts |= {
+            "exit_status": end.status if end.status >= 0 else None,
+            "signal": -end.status if end.status < 0 else None,
+            "seconds": round(end.seconds, 3),
+            "cpu_seconds": round(end.cpu, 3),
+            "waited": round(message.age_at(clock.now()) - end.seconds, 3),
+        }
+    return facts
 
 
 def shorten(text: str, most: int = 200) -> str:
