@@ -12,11 +12,11 @@ class ConfigError(SqsjkrError):
 
 
 class InvalidJob(SqsjkrError):
-    """A message body is no job. The text names the field, its value and what was expected."""
+    """A message body is not a valid job. The text names the field, its value and what was expected."""
 
 
 class BindError(SqsjkrError):
-    """The HTTP server cannot listen where it was told to. The text names the address, the cause and the settings."""
+    """The HTTP server can't listen on its address. The text names the address, the cause and the settings."""
 
 
 class BackendUnavailable(SqsjkrError):

@@ -24,7 +24,7 @@ class Locker(ABC):
 
     @abstractmethod
     async def unlock(self, lock_id: str, owner: str) -> None:
-        """Give ``lock_id`` back if ``owner`` still holds it; leave it alone if it is somebody else's by now."""
+        """Give ``lock_id`` back if ``owner`` still holds it; leave it alone if it has another owner by now."""
 
     def proven_until(self) -> float:
         """Until when, on ``clock.now``, what was locked here is surely still ours. Forever, unless it is a lease.

@@ -188,7 +188,7 @@ class _Persistence:
             pause = min(self._longest_pause, pause * 2)
 
     async def _once(self, verb: Callable[[], Awaitable[None]]) -> None:
-        """One try. ``give_up`` cuts it off: what a table does not answer must not keep the queue from being told."""
+        """One try. ``give_up`` cuts it off: a table that is silent must not keep the message on the queue."""
         task = asyncio.current_task()
         if task is None or self._giving_up.is_set():
             await verb()

@@ -124,7 +124,7 @@ class LockerContract(_Contract[Locker]):
 
     @_in_a_loop
     async def test_a_second_unlock_leaves_the_next_owner_alone(self) -> None:
-        """An unlock is sent again when its answer was lost; the lock may be somebody else's by then."""
+        """An unlock is sent again when its answer was lost; the lock may have another owner by then."""
         async with self.workers(2) as [here, there]:
             lock_id, first = _new("lock"), _new("attempt")
             await here.lock(lock_id, first, "event")
@@ -173,8 +173,8 @@ class ThrottlerContract(_Contract[Throttler]):
     """The definition of a ``Throttler``. Derive a class whose name begins with ``Test`` and write ``make``."""
 
     @_in_a_loop
-    async def test_of_many_racers_one_is_told_fresh(self) -> None:
-        """Atomic: all others are told that somebody runs it, and not that it is done."""
+    async def test_of_many_racers_one_gets_fresh(self) -> None:
+        """Atomic: all others learn that another worker runs it, and not that it is done."""
         async with self.workers(4) as throttlers:
             for _ in range(5):
                 message_id = _new("message")
@@ -234,7 +234,7 @@ class ThrottlerContract(_Contract[Throttler]):
 
     @_in_a_loop
     async def test_a_second_forget_leaves_the_next_claim_alone(self) -> None:
-        """A forget is sent again when its answer was lost; the message may be somebody else's by then."""
+        """A forget is sent again when its answer was lost; the message may have another owner by then."""
         async with self.workers(2) as [here, there]:
             message_id, first = _new("message"), _new("attempt")
             await here.claim(message_id, first)

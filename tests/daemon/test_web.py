@@ -238,9 +238,8 @@ async def test_idle_clients_keep_nobody_out(start: Start) -> None:
         writer.close()
 
 
-async def test_a_client_that_says_nothing_is_sent_away(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sqsjkr.web.server.IDLE", 0.05)
-    server = await start()
+async def test_a_client_that_says_nothing_is_sent_away(start: Start) -> None:
+    server = await start(idle=0.05)
     for begun in (b"", b"GET /stats/me"):
         reader, writer = await connect(server)
         writer.write(begun)

@@ -114,7 +114,7 @@ def _job_fields(arguments: argparse.Namespace) -> dict[str, object]:
     fields = {name: value for name in DECLARED if (value := getattr(arguments, name)) is not None}
     if arguments.json is None:
         if not arguments.command:
-            raise ConfigError("no job; give its shell command (in quotes, as one word), or --json FILE")
+            raise ConfigError("nothing to send; give a shell command (in quotes, as one word), or --json FILE")
     elif fields:
         name = next(iter(fields))
         given = DECLARED[name].metavar if name == "command" else f"--{name.replace('_', '-')}"

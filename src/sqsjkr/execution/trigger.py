@@ -77,28 +77,28 @@ def facts(job: Job, sent_at: float) -> str:
     ``life_time`` is in seconds, ``sent_timestamp`` is RFC 3339 in UTC. What is too long is cut, and
     ``command_truncated`` (or ``event_id_truncated``, ``job_id_truncated``) is true then.
     """
-    told: dict[str, object] = {
+    given: dict[str, object] = {
         "job_id": job.id,
         "event_id": job.event_id,
         "command": job.command,
         "life_time": int(job.life_time) if job.life_time.is_integer() else job.life_time,
         "sent_timestamp": datetime.fromtimestamp(round(sent_at, 3), UTC).isoformat(timespec="milliseconds"),
     }
-    whole = json.dumps(told)
+    whole = json.dumps(given)
     if len(whole) < FACTS_LIMIT:
         return whole
-    _cut(told, "job_id", _ID_ROOM)
-    _cut(told, "event_id", _ID_ROOM)
-    around = len(json.dumps(told | {"command": "", "command_truncated": True}))
-    _cut(told, "command", FACTS_LIMIT - 1 - around)
-    return json.dumps(told)
+    _cut(given, "job_id", _ID_ROOM)
+    _cut(given, "event_id", _ID_ROOM)
+    around = len(json.dumps(given | {"command": "", "command_truncated": True}))
+    _cut(given, "command", FACTS_LIMIT - 1 - around)
+    return json.dumps(given)
 
 
-def _cut(told: dict[str, object], name: str, room: int) -> None:
+def _cut(given: dict[str, object], name: str, room: int) -> None:
     """Keep as much of a text as fits into ``room`` bytes of JSON (quotes not counted)."""
-    text = str(told[name])
+    text = str(given[name])
     start = text[:room]
     fitting = bisect.bisect_right(range(1, len(start) + 1), room, key=lambda n: len(json.dumps(start[:n])) - 2)
     if fitting < len(text):
-        told[name] = start[:fitting]
-        told[f"{name}_truncated"] = True
+        given[name] = start[:fitting]
+        given[f"{name}_truncated"] = True

@@ -83,7 +83,7 @@ class Session:
         """
         now = self.now()
         if not self._held and now - self._proof >= self._budget.heartbeat_every:
-            # Nobody holds a row of the old name, so nobody watches the new one yet: its lease begins now, for free.
+            # No row has the old name, so no observer watches the new one yet: its lease begins now, for free.
             self._name, self._proof = uuid.uuid4().hex, now
         if now >= self._proof + self._budget.trusted:
             await self._beat()

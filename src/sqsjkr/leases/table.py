@@ -56,11 +56,11 @@ class Table(ABC):
 
     @abstractmethod
     async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
-        """Claim a message nobody has, or whose owner is exactly ``over``. None if taken, or the row that was there."""
+        """Claim a message that has no claim, or whose owner is ``over``. None if taken, or the row that was there."""
 
     @abstractmethod
     async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
-        """Mark (message id, owner) claims as done, whoever owns them by now: their jobs have ended."""
+        """Mark (message id, owner) claims as done, even if they have another owner by now: their jobs have ended."""
 
     @abstractmethod
     async def drop_claim(self, message_id: str, owner: str) -> None:

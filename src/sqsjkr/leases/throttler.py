@@ -22,7 +22,7 @@ class TableThrottler(Leased, Throttler):
         self._finishing = Batcher(table.finish_claims, size=CONFIRM_BATCH, linger=CONFIRM_LINGER)
 
     async def claim(self, message_id: str, owner: str) -> Claim:
-        """FRESH if nobody has it or its worker is dead, DONE if its job has ended, BUSY otherwise."""
+        """FRESH if it has no claim or its worker is dead, DONE if its job has ended, BUSY otherwise."""
         me = await self._hold(owner)
         with self._taking(owner):
             row = await self._table.take_claim(message_id, me, over=None)

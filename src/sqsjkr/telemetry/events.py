@@ -34,7 +34,7 @@ class Event(Enum):
     WORKER_STOPPING = (
         "worker.stopping",
         "info",
-        "The worker was told to stop: it takes no new jobs and ends the running ones.",
+        "The worker is stopping: it takes no new jobs and ends the running ones.",
     )
     WORKER_STOPPED = ("worker.stopped", "info", "The worker has stopped; nothing of it runs any more.")
     WORKER_FAILED = ("worker.failed", "error", "The worker cannot start or go on; the message says why, and it exits.")
@@ -48,13 +48,13 @@ class Event(Enum):
     QUEUE_UNREACHABLE = (
         "queue.unreachable",
         "error",
-        "The queue does not answer; it is asked again, and said once until it does.",
+        "The queue fails; retrying. Logged once per outage.",
     )
     QUEUE_RECOVERED = ("queue.recovered", "info", "The queue answers again.")
     TABLE_UNREACHABLE = (
         "table.unreachable",
         "error",
-        "The table does not answer; it is asked again, and said once until it does.",
+        "The table fails; retrying. Logged once per outage.",
     )
     TABLE_RECOVERED = ("table.recovered", "info", "The table answers again.")
     NO_DEAD_LETTER_QUEUE = (
@@ -94,13 +94,13 @@ class Event(Enum):
     SETTLE_RETRIED = (
         "settle.retried",
         "error",
-        "What became of a message could not be told to queue or table; it is tried again.",
+        "A result could not be recorded in queue or table; retrying. Logged once per outage.",
     )
-    SETTLE_RESUMED = ("settle.resumed", "info", "What became of messages can be told to queue and table again.")
+    SETTLE_RESUMED = ("settle.resumed", "info", "Results can be recorded in queue or table again.")
     SETTLE_GIVEN_UP = (
         "settle.given_up",
         "error",
-        "The worker stops before queue or table took what became of a message.",
+        "The worker stops before a result is recorded in queue or table; the message comes back.",
     )
     LEASE_LOST = ("lease.lost", "error", "The worker cannot prove its lease any more and ends its locked jobs.")
     LEASE_RESUMED = ("lease.resumed", "info", "The worker has a new lease and takes locks again.")
@@ -117,7 +117,7 @@ class Event(Enum):
         "The HTTP server for stats and health could not answer a request; jobs go on.",
     )
     LOG_DROPPED = ("log.dropped", "warn", "Lines are missing here: the log could not be written as fast as they came.")
-    LOG = ("log", "error", "A line of a library, or an error nobody foresaw.")
+    LOG = ("log", "error", "A line of a library, or an unforeseen error.")
     level: int
     meaning: str
 

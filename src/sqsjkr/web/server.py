@@ -40,13 +40,21 @@ class StatsServer:
     """
 
     def __init__(
-        self, stats: Stats, health: Callable[[], str | None], *, host: str, port: int, socket_path: str | None = None
+        self,
+        stats: Stats,
+        health: Callable[[], str | None],
+        *,
+        host: str,
+        port: int,
+        socket_path: str | None = None,
+        idle: float = IDLE,
     ) -> None:
         self._stats = stats
         self._health = health
         self._host = host
         self._port = port
         self._path = socket_path
+        self._idle = idle
         self._inode: tuple[int, int] | None = None
         self._http: web.Server | None = None
         self._listener: asyncio.Server | None = None
@@ -101,7 +109,7 @@ class StatsServer:
         made = _Connection(
             self._http,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=IDLE,
+            keepalive_timeout=self._idle,
             lingering_time=1.0,
             access_log=_SILENT,
             logger=_SILENT,
@@ -138,15 +146,15 @@ class StatsServer:
     def _healthz(self) -> web.Response:
         try:
             reason = self._health()
-        except Exception as exc:  # noqa: BLE001 - an observer fails open: jobs go on, and whoever asks learns of it
-            emit(Event.STATS_FAILED, f"the worker's health could not be told: {exc!r}")
-            reason = f"the worker's health could not be told: {exc!r}"
+        except Exception as exc:  # noqa: BLE001 - an observer fails open: jobs go on, and the answer says so
+            emit(Event.STATS_FAILED, f"the worker's health is unknown: {exc!r}")
+            reason = f"the worker's health is unknown: {exc!r}"
         if reason is None:
             return _Response(body=b"ok\n", headers=_PLAIN)
         return _Response(body=f"{' '.join(reason.split())}\n".encode(errors="replace"), status=503, headers=_PLAIN)
 
     def _unix_socket(self, path: str) -> socket.socket:
-        """Listen on ``path``; a socket that nobody listens on any more is replaced, anything else is left alone."""
+        """Listen on ``path``; a socket without a listener is replaced, anything else is left alone."""
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             try:
@@ -237,7 +245,7 @@ def _clean(path: str) -> str:
 
 
 def _is_stale(path: str) -> bool:
-    """Whether it is a socket that nobody accepts on. What can't be told counts as in use."""
+    """Whether it is a socket without a listener. In doubt it counts as in use."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise OSError(errno.EEXIST, "the file exists and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -282,7 +282,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
             result = work()
         except Exception as caught:  # noqa: BLE001 - all of it is raised where it is awaited
             error = caught
-        with contextlib.suppress(RuntimeError):  # the loop has gone: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop has gone, and with it the caller
             loop.call_soon_threadsafe(tell, result, error)
 
     threading.Thread(target=run, name="aws-account", daemon=True).start()
