@@ -42,8 +42,8 @@ def run(config: Config, *, locker: Locker | None = None, throttler: Throttler | 
     if _inside_a_loop():
         raise RuntimeError("sqsjkr.run has an event loop of its own: inside one, await sqsjkr.run_async")
 
-    def work(page: SharedState | None = None) -> int:
-        return asyncio.run(_run(config, locker, throttler, page))
+    def work(shared: SharedState | None = None) -> int:
+        return asyncio.run(_run(config, locker, throttler, shared))
 
     return _guarded(work) if guard else work()
 
@@ -56,12 +56,12 @@ async def run_async(config: Config, *, locker: Locker | None = None, throttler: 
     return await _run(config, locker, throttler, None)
 
 
-async def _run(config: Config, locker: Locker | None, throttler: Throttler | None, page: SharedState | None) -> int:
+async def _run(config: Config, locker: Locker | None, throttler: Throttler | None, shared: SharedState | None) -> int:
     log = None
     if not logging.getLogger().handlers and not LOGGER.handlers:
         log = logs.set_up(config.log_level, config.log_format)
     try:
-        return await app.run(config, locker=locker, throttler=throttler, page=page, logs=log)
+        return await app.run(config, locker=locker, throttler=throttler, shared=shared, logs=log)
     finally:
         if log is not None:
             log.close()
@@ -71,9 +71,9 @@ def _guarded(work: Callable[[SharedState], int]) -> int:
     """Run ``work`` under a guard. An error that the worker raises on purpose is raised again in this process."""
     with tempfile.TemporaryFile() as note:
 
-        def work_and_report(page: SharedState) -> int:
+        def work_and_report(shared: SharedState) -> int:
             try:
-                return work(page)
+                return work(shared)
             except SqsjkrError as why:
                 note.write(pickle.dumps(why))
                 note.flush()

@@ -51,7 +51,7 @@ async def run(
     *,
     locker: Locker | None = None,
     throttler: Throttler | None = None,
-    page: SharedState | None = None,
+    shared: SharedState | None = None,
     logs: Logs | None = None,
     until_empty: bool = False,
     budget: LeaseBudget = STANDARD,
@@ -62,7 +62,7 @@ async def run(
     unless it has a guard: ``sqsjkr.run`` and the command give it one. Raises ``ConfigError``, ``BackendRefused`` (no
     such queue or table, no right to use it) and ``BindError``; waits for what does not answer yet.
     """
-    shared = page or SharedState()
+    shared = shared or SharedState()
     stats = Stats(slots=config.max_concurrent_num)
     signals = _Signals(shared)
     pulse = asyncio.create_task(_pulse(shared))  # the guard must not take a slow start for a hang

@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run a worker in a child process until a signal stops it."""
     budget = arguments.budget
     return guarded(
-        lambda page: reported(lambda: _work(arguments, page)),
+        lambda shared: reported(lambda: _work(arguments, shared)),
         silence=budget.guard_silence,
         look_every=budget.guard_look,
         backstop_silence=budget.backstop_silence,
@@ -47,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
 
 
-def _work(arguments: argparse.Namespace, page: SharedState) -> int:
+def _work(arguments: argparse.Namespace, shared: SharedState) -> int:
     """Be the worker, in the guard's child. Where the log is JSON, so is the error that ends the worker."""
     import asyncio
 
@@ -62,11 +62,11 @@ def _work(arguments: argparse.Namespace, page: SharedState) -> int:
         log_format = config.log_format
         log = logs.set_up(config.log_level, log_format)
         if log_format == "json":
-            page.log_as_json()
+            shared.log_as_json()
         if path:
             emit(Event.CONFIG_LOADED, path)
         until_empty, budget = arguments.until_empty, arguments.budget
-        return asyncio.run(app.run(config, page=page, logs=log, until_empty=until_empty, budget=budget))
+        return asyncio.run(app.run(config, shared=shared, logs=log, until_empty=until_empty, budget=budget))
     except SqsjkrError as why:
         if log_format != "json":
             raise

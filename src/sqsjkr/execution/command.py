@@ -33,9 +33,9 @@ class CannotStart(Exception):
 class Command:
     """A command that can be interrupted: ``await command.run(...)`` once, ``interrupt`` any time in the same loop."""
 
-    def __init__(self, mark: str, page: SharedState) -> None:
+    def __init__(self, mark: str, shared: SharedState) -> None:
         self._mark = mark
-        self._page = page
+        self._shared = shared
         self._kill_after = 0.0
         self._pid = 0
         self._status: asyncio.Future[tuple[int, float]] | None = None
@@ -75,11 +75,11 @@ class Command:
         """
         if self._interrupted:
             return Exit(status=-signal.SIGTERM, reason=self._interrupted, cpu=0.0, leftovers=False)
-        self._page.enter(self._mark)
+        self._shared.enter(self._mark)
         try:
             reader, feeder = self._start(command, env, stdin)
         except CannotStart:
-            self._page.leave(self._mark)
+            self._shared.leave(self._mark)
             raise
         started()
         try:
@@ -91,9 +91,9 @@ class Command:
         except Exception:  # its lock and its claim are given back next: nothing of it may be left
             self._kill_after = 0.0
             await self._end().gone
-            self._page.leave(self._mark)
+            self._shared.leave(self._mark)
             raise
-        self._page.leave(self._mark)
+        self._shared.leave(self._mark)
         if feeder is not None:
             feeder.cancel()
         return Exit(status=status, reason=self._interrupted, cpu=cpu, leftovers=leftovers)
@@ -127,7 +127,7 @@ class Command:
                 os.close(descriptor)
             number = failure.errno if isinstance(failure, OSError) else None
             raise CannotStart(_explain(failure, command, env), again=number in _OUT_OF_RESOURCES) from failure
-        self._page.leads(self._mark, self._pid)
+        self._shared.leads(self._mark, self._pid)
         os.close(writer)
         if stdin is None:
             return reader, None
@@ -171,8 +171,8 @@ class Command:
     def _end(self) -> Ending:
         """Have all processes of the job ended: its lock must not be given back before they are."""
         if self._ending is None:
-            self._ending = Ending(self._page, self._mark, self._pid, self._kill_after)
-            sweeper_of(self._page).end(self._ending)
+            self._ending = Ending(self._shared, self._mark, self._pid, self._kill_after)
+            sweeper_of(self._shared).end(self._ending)
         self._ending.kill_after = self._kill_after
         return self._ending
 

@@ -42,7 +42,7 @@ class Backstop:
         os.close(self._gone)
 
 
-def stand_by(page: SharedState, *, silence: float, glance_every: float, title: str = "") -> Backstop | None:
+def stand_by(shared: SharedState, *, silence: float, glance_every: float, title: str = "") -> Backstop | None:
     """Start it. To be called before the worker is forked and before this process adopts orphans.
 
     After ``silence`` seconds without a heartbeat it takes guard and worker for frozen and kills both; it looks every
@@ -63,7 +63,7 @@ def stand_by(page: SharedState, *, silence: float, glance_every: float, title: s
             if os.fork() == 0:  # its parent ends at once, so it becomes a child of the guard's own reaper
                 if title:
                     set_title(title, "backstop")
-                _wait(page, alive[0], guard, silence, glance_every)
+                _wait(shared, alive[0], guard, silence, glance_every)
         os._exit(0)
     os.waitpid(child, 0)
     os.close(alive[0])
@@ -71,22 +71,22 @@ def stand_by(page: SharedState, *, silence: float, glance_every: float, title: s
     return Backstop(alive[1], gone[0])
 
 
-def _wait(page: SharedState, alive: int, guard: int, silence: float, glance_every: float) -> NoReturn:
+def _wait(shared: SharedState, alive: int, guard: int, silence: float, glance_every: float) -> NoReturn:
     born = clock.now()
     while not select.select([alive], [], [], glance_every)[0]:
-        last, _ = page.last_heartbeat()
+        last, _ = shared.last_heartbeat()
         if clock.now() - (last or born) > silence:
-            process_tree.send(filter(None, [page.worker(), guard]), signal.SIGKILL)  # 0: not there yet
-    killed = _end_jobs(page)
+            process_tree.send(filter(None, [shared.worker(), guard]), signal.SIGKILL)  # 0: not there yet
+    killed = _end_jobs(shared)
     if killed:
         what = f"{killed} processes of their jobs were killed, their messages come back"
-        write(page, f"guard and worker died together; {what}")
+        write(shared, f"guard and worker died together; {what}")
     os._exit(0)
 
 
-def _end_jobs(page: SharedState) -> int:
+def _end_jobs(shared: SharedState) -> int:
     """KILL the processes of the running jobs, until two looks find none. The number of processes killed."""
-    running = page.running()  # the worker is dead: nothing is added any more
+    running = shared.running()  # the worker is dead: nothing is added any more
     census = process_tree.Census()
     killed: set[int] = set()
     until, empty_looks = clock.now() + _ENDING, 0

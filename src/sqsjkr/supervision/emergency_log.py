@@ -12,12 +12,12 @@ from sqsjkr.supervision.shared_state import SharedState
 EVENT = "guard.killed"
 
 
-def write(page: SharedState, text: str) -> None:
+def write(shared: SharedState, text: str) -> None:
     """Write the line to stderr, unless that would block: ending the jobs comes first."""
     from datetime import datetime  # noqa: PLC0415 - kept out of the memory of processes that rarely need it
 
     now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-    if page.logs_as_json():
+    if shared.logs_as_json():
         line = json.dumps({"time": now, "level": "error", "event": EVENT, "message": text})
     else:
         line = f"{now} ERROR {EVENT}  {text}"

@@ -60,12 +60,12 @@ def guarded(
         title: the command line that `ps` shows, with the role behind it; "" leaves the command lines alone.
     """
     _open_standard_streams()
-    page = SharedState()
+    shared = SharedState()
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited from our parent: no child could be waited for
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    backstop = stand_by(page, silence=backstop_silence, glance_every=glance_every, title=title)
-    page.guard = os.getpid()
-    page.adopts_orphans = _prctl(_SET_CHILD_SUBREAPER, 1)
+    backstop = stand_by(shared, silence=backstop_silence, glance_every=glance_every, title=title)
+    shared.guard = os.getpid()
+    shared.adopts_orphans = _prctl(_SET_CHILD_SUBREAPER, 1)
     before = _descendants()
     watched = _WATCHED | {number for number in _STRAY if signal.getsignal(number) is signal.SIG_DFL}
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
@@ -73,11 +73,11 @@ def guarded(
     if worker == 0:
         if title:
             set_title(title, "worker")
-        _be_the_worker(old_mask, page, work)
+        _be_the_worker(old_mask, shared, work)
     if title:
         set_title(title, "guard")
     try:
-        watch = _Watch(worker, page, before, watched, silence=silence, look_every=look_every)
+        watch = _Watch(worker, shared, before, watched, silence=silence, look_every=look_every)
         return watch.until_it_ends()
     finally:
         if backstop is not None:
@@ -96,7 +96,7 @@ def _descendants() -> set[int]:
     return census.below(os.getpid())
 
 
-def _be_the_worker(mask: set[int | signal.Signals], page: SharedState, work: Callable[[SharedState], int]) -> None:
+def _be_the_worker(mask: set[int | signal.Signals], shared: SharedState, work: Callable[[SharedState], int]) -> None:
     """In the child: work, and leave by the exit code alone."""
     code = 1
     try:
@@ -104,15 +104,15 @@ def _be_the_worker(mask: set[int | signal.Signals], page: SharedState, work: Cal
         for number in _STRAY:
             if signal.getsignal(number) is signal.SIG_DFL:  # a handler, as jobs would inherit that a signal is ignored
                 signal.signal(number, lambda *_: None)
-        signal.signal(GUARD_IS_DEAD, lambda *_: os._exit(EXIT_WORKER_DIED) if guard_is_dead(page) else None)
+        signal.signal(GUARD_IS_DEAD, lambda *_: os._exit(EXIT_WORKER_DIED) if guard_is_dead(shared) else None)
         _prctl(_SET_PDEATHSIG, GUARD_IS_DEAD)
-        if guard_is_dead(page):  # it died before the kernel was asked to signal that
+        if guard_is_dead(shared):  # it died before the kernel was asked to signal that
             os._exit(EXIT_WORKER_DIED)
         for number in _FORWARDED:  # until the worker has handlers of its own it has nothing to end
             signal.signal(number, lambda *_: os._exit(0))
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        page.set_worker(os.getpid())
-        code = work(page)
+        shared.set_worker(os.getpid())
+        code = work(shared)
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:  # noqa: BLE001 - the last place that can tell
@@ -130,7 +130,7 @@ class _Watch:
     def __init__(
         self,
         worker: int,
-        page: SharedState,
+        shared: SharedState,
         before: set[int],
         watched: set[signal.Signals],
         *,
@@ -138,7 +138,7 @@ class _Watch:
         look_every: float,
     ) -> None:
         self._worker = worker
-        self._page = page
+        self._shared = shared
         self._before = before
         self._watched = watched
         self._silence = silence
@@ -156,14 +156,14 @@ class _Watch:
             if self._status is None and (why := self._hung()):
                 process_tree.send([self._worker], signal.SIGKILL)
                 self._end_jobs()
-                write(self._page, f"the worker {why}: it was killed, and its jobs with it")
+                write(self._shared, f"the worker {why}: it was killed, and its jobs with it")
         code = os.waitstatus_to_exitcode(self._status)
         self._end_jobs()
         if code >= 0 and not self._killed:
             return code
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
         write(
-            self._page,
+            self._shared,
             f"the worker {how}; {len(self._killed)} processes of its jobs were killed, their messages come back",
         )
         return EXIT_WORKER_DIED
@@ -171,7 +171,7 @@ class _Watch:
     def _hung(self) -> str:
         """Why the worker counts as dead, "" if it is well."""
         now = clock.now()
-        last, deadline = self._page.last_heartbeat()
+        last, deadline = self._shared.last_heartbeat()
         if now > deadline > 0:
             return "has not ended jobs whose lease it cannot prove"
         if now - (last or self._born) > self._silence:
@@ -180,7 +180,7 @@ class _Watch:
 
     def _end_jobs(self) -> None:
         """KILL the processes of the worker's running jobs, until none is left."""
-        running = self._page.running()
+        running = self._shared.running()
         if not running:
             return
         census = process_tree.Census()
