@@ -87,7 +87,7 @@ def test_a_delayed_job_is_not_visible_at_once(fleet: Fleet, conf: str, aws_env: 
     [
         (["--life-time", "1 day", "true"], "invalid job: life_time"),
         (["--env", "SECRET", "true"], "--env: expected KEY=VALUE"),
-        ([""], "no job"),
+        ([""], "nothing to send"),
         (["echo \udcff"], "not UTF-8"),  # as Python hands over the byte 0xff
         (["--delay", "901", "true"], "--delay"),
         (["--delay", "0.5", "true"], "whole seconds"),
