@@ -187,11 +187,22 @@ async def test_other_jobs_go_on_while_many_are_being_ended() -> None:
     await asyncio.gather(*running)
 
 
+@contextlib.contextmanager
+def three_processes() -> Iterator[subprocess.Popen[bytes]]:
+    """A shell with two children, each past its exec: until then a child has no environment to read."""
+    with subprocess.Popen(["sh", "-c", "sleep 300 & sleep 300 & wait"], start_new_session=True) as tree:
+        children = Path(f"/proc/{tree.pid}/task/{tree.pid}/children")
+
+        def have_begun() -> bool:
+            names = [Path(f"/proc/{pid}/comm").read_text() for pid in children.read_text().split()]
+            return names == ["sleep\n"] * 2
+
+        wait_until(have_begun, description="both children run sleep")
+        yield tree
+
+
 def test_a_census_below_a_process_reads_nothing_beside_it() -> None:
-    command = ["sh", "-c", "sleep 300 & sleep 300 & echo begun; wait"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as tree:
-        assert tree.stdout
-        tree.stdout.readline()
+    with three_processes() as tree:
         alone = process_tree.Census()
         alone.take(tree.pid)
         others = [subprocess.Popen(["sleep", "300"]) for _ in range(50)]
@@ -208,10 +219,7 @@ def test_a_census_below_a_process_reads_nothing_beside_it() -> None:
 
 
 def test_a_second_census_reads_no_environment_again() -> None:
-    command = ["sh", "-c", "sleep 300 & sleep 300 & echo begun; wait"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as tree:
-        assert tree.stdout
-        tree.stdout.readline()
+    with three_processes() as tree:
         census = process_tree.Census()
         census.take(tree.pid)
         first = census.reads
