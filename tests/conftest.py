@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import daemon as daemons
+import daemons
 import servers
 from faults.proxy import Proxy
 from fleet import Fleet

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-import daemon as daemons
+import daemons
 import servers
-from daemon import Daemon
+from daemons import Daemon
 from fleet import Fleet
 
 TESTS = Path(__file__).parent
@@ -261,8 +261,8 @@ def test_a_daemon_is_killed_with_all_that_came_from_it(daemon: Callable[..., Dae
 
 
 def test_a_daemon_dies_with_a_test_process_that_is_killed(tmp_path: Path) -> None:
-    start = "d = daemon.Daemon(env=dict(os.environ), command=['sleep', '3217'], own_socket=False)"
-    script = f"import daemon, os\n{start}\nprint(d.pid, flush=True); input()"
+    start = "d = daemons.Daemon(env=dict(os.environ), command=['sleep', '3217'], own_socket=False)"
+    script = f"import daemons, os\n{start}\nprint(d.pid, flush=True); input()"
     with killable(script, tmp_path) as tests:
         assert tests.stdout is not None
         pid = int(tests.stdout.readline())
@@ -272,10 +272,10 @@ def test_a_daemon_dies_with_a_test_process_that_is_killed(tmp_path: Path) -> Non
 
 
 def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
-    orphan = "subprocess.run(['sh', '-c', 'setsid sleep 3217 & :'], env={daemon.MARK: daemon._RUN + '.0.'})"
+    orphan = "subprocess.run(['sh', '-c', 'setsid sleep 3217 & :'], env={daemons.MARK: daemons._RUN + '.0.'})"
     tests = {"child": "subprocess.Popen(['sleep', '3217'])", "orphan": orphan, "nothing": "subprocess.run(['true'])"}
     text = "".join(f"def test_{name}():\n    {body}\n" for name, body in tests.items())
-    (tmp_path / "test_leaks.py").write_text(f"import daemon, subprocess\n{text}")
+    (tmp_path / "test_leaks.py").write_text(f"import daemons, subprocess\n{text}")
     own = ["-p", "conftest", "-p", "no:cacheprovider", "-W", "ignore::ResourceWarning", "-c", os.devnull]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *own, "-rE", f"--rootdir={tmp_path}", str(tmp_path)],

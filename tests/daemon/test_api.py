@@ -14,7 +14,7 @@ import pytest
 import servers
 import sqsjkr
 from commands import sqsjkr as command
-from daemon import Daemon
+from daemons import Daemon
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from commands import Said, sqsjkr
-from daemon import Daemon
+from daemons import Daemon
 from faults.proxy import Proxy
 from faults.rules import Fault
 from fleet import Fleet

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from commands import SQSJKR, Said, sqsjkr
-from daemon import Daemon, processes
+from daemons import Daemon, processes
 from fleet import Fleet
 from sqsjkr.cli import exit_codes
 from sqsjkr.cli.main import VERBS

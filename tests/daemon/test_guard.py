@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-import daemon as daemons
-from daemon import RUN, Daemon
+import daemons
+from daemons import RUN, Daemon
 from servers import clean_environment, wait_until
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store

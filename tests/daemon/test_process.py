@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import _process as process_of
+from daemons import _process as process_of
 from servers import until, wait_until
 from sqsjkr import clock
 from sqsjkr.execution.command import CannotStart, Command

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import daemon as daemons
+import daemons
 from faults import checker
 from faults.checker import Sent, Violation
 from faults.history import KINDS, History

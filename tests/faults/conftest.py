@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import Daemon
+from daemons import Daemon
 from faults.history import History
 from faults.proxy import Proxy
 from faults.workers import environment, launch

@@ -10,7 +10,7 @@ import random
 import signal
 from collections.abc import Callable, Mapping
 
-import daemon as daemons
+import daemons
 from faults.checker import Disturbance
 from faults.proxy import Proxy
 from faults.report import Plan

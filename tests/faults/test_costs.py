@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import servers
-from daemon import Daemon
+from daemons import Daemon
 from faults.history import History
 from faults.proxy import Proxy
 from faults.workers import now, worker_of

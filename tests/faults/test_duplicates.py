@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 import servers
-from daemon import Daemon
+from daemons import Daemon
 from faults.history import History
 from faults.proxy import Proxy
 from faults.rules import Fault

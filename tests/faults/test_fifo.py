@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import servers
-from daemon import Daemon
+from daemons import Daemon
 from faults.checker import attempts, overlapping
 from faults.history import History
 from fleet import Fleet

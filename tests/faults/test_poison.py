@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import servers
-from daemon import Daemon
+from daemons import Daemon
 from faults.history import History
 from faults.proxy import Proxy
 from faults.rules import Fault

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import servers
-from daemon import Daemon
+from daemons import Daemon
 from faults.history import History
 from fleet import Fleet
 from sqsjkr.intake.waiting_room import WaitingRoom

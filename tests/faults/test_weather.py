@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 
 import servers
-from daemon import Daemon
+from daemons import Daemon
 from faults.checker import Sent, check
 from faults.history import History
 from faults.mischief import WEATHER

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import daemon as daemons
+import daemons
 import servers
 from faults.history import WORKER
 
