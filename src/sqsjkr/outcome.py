@@ -82,7 +82,11 @@ class Exit:
     seconds: float = 0.0
     """From its start to the end of all that was waited for."""
     cpu: float = 0.0
-    """User and system seconds of the shell and the children it waited for."""
+    """User and system seconds of the command's first process and the children it waited for."""
+    max_rss: int = 0
+    """Bytes: the most memory that one of them had resident. What sqsjkr itself has is the least that it can say."""
+    printed: int = 0
+    """Bytes that the command printed until its end."""
     leftovers: bool = False
     """A process in the background still holds the output open."""
     tail: str = field(default="", repr=False)

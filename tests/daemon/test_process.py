@@ -17,7 +17,7 @@ import pytest
 from daemons import _process as process_of
 from servers import until, wait_until
 from sqsjkr import clock
-from sqsjkr.execution.command import CannotStart, Command
+from sqsjkr.execution.command import CannotStart, Command, shell
 from sqsjkr.execution.output import Output
 from sqsjkr.execution.sweeper import sweeper_of
 from sqsjkr.outcome import Exit, Reason
@@ -41,7 +41,7 @@ class Job:
 
     async def run(self) -> Exit:
         env = dict(os.environb) | {process_tree.MARK.encode(): self.mark.encode()}
-        return await self.shell.run(self._command, env, self.output, stdin=self._stdin)
+        return await self.shell.run(shell(self._command), env, self.output, stdin=self._stdin)
 
     def start(self) -> asyncio.Task[Exit]:
         return asyncio.create_task(self.run())
@@ -388,6 +388,29 @@ async def test_no_descriptor_is_left_by_a_hundred_jobs() -> None:
 async def test_the_cpu_of_a_job_is_told() -> None:
     end = await Job(f"{sys.executable} -S -c 'while sum(__import__(\"os\").times()[:2]) < 0.2: pass'").run()
     assert 0.1 < end.cpu < 2
+
+
+async def test_the_memory_of_a_job_is_known() -> None:
+    end = await Job(f"{sys.executable} -S -c 'b\"x\" * 100_000_000'").run()
+    assert 100_000_000 < end.max_rss < 200_000_000
+
+
+async def test_what_a_job_printed_is_counted_to_the_byte() -> None:
+    end = await Job("head -c 300000 /dev/zero; echo five 1>&2").run()
+    assert end.printed == 300_005
+
+
+async def test_a_program_is_run_with_its_words_as_they_are() -> None:
+    job = Job("")
+    end = await job.shell.run([b"printf", b"%s|", b"a b", b"", b"$HOME"], os.environb, job.output)
+    assert (end.status, job.lines) == (0, ["a b||$HOME|"])
+
+
+async def test_a_program_that_is_not_there_may_be_there_later() -> None:
+    job = Job("")
+    with pytest.raises(CannotStart, match="no nowhere-to-be-found on the daemon's PATH") as why:
+        await job.shell.run([b"nowhere-to-be-found"], os.environb, job.output)
+    assert why.value.again is True
 
 
 def _descriptors() -> int:

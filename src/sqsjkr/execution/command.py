@@ -1,4 +1,4 @@
-"""One shell command, from its start to the end of all its processes."""
+"""One command, from its start to the end of all its processes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
 from sqsjkr.execution.output import Output
 from sqsjkr.execution.sweeper import Ending, sweeper_of
@@ -17,9 +19,15 @@ from sqsjkr.outcome import Exit, Reason
 from sqsjkr.supervision.shared_state import SharedState
 
 _OUT_OF_RESOURCES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.EACCES}
-"""The host's trouble, not the job's: no processes, memory or descriptors left, or no ``sh`` to run."""
+"""The host's trouble, not the job's: no processes, memory or descriptors left, or no such program to run."""
 _IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
 _LOOK_EVERY = 0.02
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): kilobytes, on macOS bytes
+
+
+def shell(text: str) -> tuple[bytes, ...]:
+    """Return the argv that has ``sh`` run a text."""
+    return b"sh", b"-c", text.encode()
 
 
 class CannotStart(Exception):
@@ -30,6 +38,14 @@ class CannotStart(Exception):
         self.again = again
 
 
+class _End(NamedTuple):
+    """What the kernel says of a process that has ended."""
+
+    status: int
+    cpu: float
+    max_rss: int
+
+
 class Command:
     """A command that can be interrupted: ``await command.run(...)`` once, ``interrupt`` any time in the same loop."""
 
@@ -38,7 +54,7 @@ class Command:
         self._shared = shared
         self._kill_after = 0.0
         self._pid = 0
-        self._status: asyncio.Future[tuple[int, float]] | None = None
+        self._status: asyncio.Future[_End] | None = None
         self._interrupted: Reason | None = None
         self._ending: Ending | None = None
 
@@ -61,30 +77,31 @@ class Command:
 
     async def run(
         self,
-        command: str,
+        argv: Sequence[bytes],
         env: Mapping[bytes, bytes],
         output: Output,
         *,
         stdin: bytes | None = None,
         started: Callable[[], None] = lambda: None,
     ) -> Exit:
-        """Run ``sh -c command`` in a process group of its own. Raises ``CannotStart``.
+        """Run ``argv`` in a process group of its own. Raises ``CannotStart``.
 
-        ``env`` is the whole environment. Standard input is ``stdin``, or /dev/null. Returns when the shell has ended;
-        after an interrupt, when every process of the job has. ``started`` is called in between.
+        ``argv[0]`` is looked for on the daemon's PATH. ``env`` is the whole environment. Standard input is ``stdin``,
+        or /dev/null. Returns when the command's first process has ended; after an interrupt, when every process of the
+        job has. ``started`` is called in between.
         """
         if self._interrupted:
-            return Exit(status=-signal.SIGTERM, reason=self._interrupted, cpu=0.0, leftovers=False)
+            return Exit(status=-signal.SIGTERM, reason=self._interrupted)
         self._shared.enter(self._mark)
         try:
-            reader, feeder = self._start(command, env, stdin)
+            reader, feeder = self._start(argv, env, stdin)
         except CannotStart:
             self._shared.leave(self._mark)
             raise
         started()
         try:
             output.follow(reader)
-            status, cpu = await self._wait()  # if we are cancelled here the job lives on: its mark stays for the guard
+            end = await self._wait()  # if we are cancelled here the job lives on: its mark stays for the guard
             if self._ending is not None:
                 await self._ending.gone
             leftovers = output.ended()
@@ -96,10 +113,17 @@ class Command:
         self._shared.leave(self._mark)
         if feeder is not None:
             feeder.cancel()
-        return Exit(status=status, reason=self._interrupted, cpu=cpu, leftovers=leftovers)
+        return Exit(
+            status=end.status,
+            reason=self._interrupted,
+            cpu=end.cpu,
+            max_rss=end.max_rss,
+            printed=output.size,
+            leftovers=leftovers,
+        )
 
     def _start(
-        self, command: str, env: Mapping[bytes, bytes], stdin: bytes | None
+        self, argv: Sequence[bytes], env: Mapping[bytes, bytes], stdin: bytes | None
     ) -> tuple[int, asyncio.Task[None] | None]:
         opened: list[int] = []
         try:
@@ -114,8 +138,8 @@ class Command:
                 actions.append((os.POSIX_SPAWN_DUP2, source, 0))
             actions += [(os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, writer, 2)]
             self._pid = os.posix_spawn(
-                _shell(),
-                [b"sh", b"-c", command.encode()],
+                _program(argv[0]),
+                list(argv),
                 env,
                 file_actions=actions,
                 setpgroup=0,
@@ -126,7 +150,7 @@ class Command:
             for descriptor in opened:
                 os.close(descriptor)
             number = failure.errno if isinstance(failure, OSError) else None
-            raise CannotStart(_explain(failure, command, env), again=number in _OUT_OF_RESOURCES) from failure
+            raise CannotStart(_explain(failure, argv, env), again=number in _OUT_OF_RESOURCES) from failure
         self._shared.leads(self._mark, self._pid)
         os.close(writer)
         if stdin is None:
@@ -134,8 +158,8 @@ class Command:
         os.close(source)
         return reader, asyncio.create_task(_feed(sink, stdin))
 
-    async def _wait(self) -> tuple[int, float]:
-        """Wait for the shell itself: (status, cpu seconds)."""
+    async def _wait(self) -> _End:
+        """Wait for the first process itself."""
         loop = asyncio.get_running_loop()
         self._status = loop.create_future()
         try:
@@ -153,7 +177,7 @@ class Command:
         loop.add_reader(watched, ended)
         return await status
 
-    async def _look_until_it_ends(self, status: asyncio.Future[tuple[int, float]]) -> tuple[int, float]:
+    async def _look_until_it_ends(self, status: asyncio.Future[_End]) -> _End:
         while (end := _reap(self._pid)) is None:  # noqa: ASYNC110 - the system has no event to wait for
             await asyncio.sleep(_LOOK_EVERY)
         status.set_result(end)
@@ -177,20 +201,21 @@ class Command:
         return self._ending
 
 
-def _reap(pid: int) -> tuple[int, float] | None:
-    """The end of a child: (status, cpu seconds). None if it has not ended."""
+def _reap(pid: int) -> _End | None:
+    """The end of a child. None if it has not ended."""
     ended, status, usage = os.wait4(pid, os.WNOHANG)
     if not ended:
         return None
-    return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+    cpu = usage.ru_utime + usage.ru_stime
+    return _End(os.waitstatus_to_exitcode(status), cpu, usage.ru_maxrss * _RSS_UNIT)
 
 
 @cache
-def _shell() -> str:
-    """The shell from the daemon's PATH, as in the original (go-semantics section 6)."""
-    found = shutil.which("sh")
+def _program(name: bytes) -> bytes:
+    """The program from the daemon's PATH, as the original finds its shell (go-semantics section 6)."""
+    found = shutil.which(name)
     if found is None:
-        raise FileNotFoundError(errno.ENOENT, "no sh on the daemon's PATH")
+        raise FileNotFoundError(errno.ENOENT, f"no {os.fsdecode(name)} on the daemon's PATH")
     return found
 
 
@@ -216,9 +241,9 @@ async def _feed(descriptor: int, text: bytes) -> None:
         os.close(descriptor)
 
 
-def _explain(failure: Exception, command: str, env: Mapping[bytes, bytes]) -> str:
+def _explain(failure: Exception, argv: Sequence[bytes], env: Mapping[bytes, bytes]) -> str:
     if isinstance(failure, OSError) and failure.errno == errno.E2BIG:
-        size = len(command.encode()) + sum(len(key) + len(value) + 2 for key, value in env.items())
+        size = sum(len(word) + 1 for word in argv) + sum(len(key) + len(value) + 2 for key, value in env.items())
         return f"the command and its environment are too long for exec ({size} bytes; one string may have 131071)"
     words = failure.strerror if isinstance(failure, OSError) else failure
-    return f"sh could not be started: {words}"
+    return f"{os.fsdecode(argv[0])} could not be started: {words}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqsjkr import clock
 from sqsjkr.attempt import Attempt
 from sqsjkr.execution import environment
-from sqsjkr.execution.command import CannotStart, Command
+from sqsjkr.execution.command import CannotStart, Command, shell
 from sqsjkr.execution.output import Output
 from sqsjkr.execution.registry import Registry
 from sqsjkr.intake.brake import Brake
@@ -44,24 +44,24 @@ class Runner:
         """Run the job's own command to its end."""
         command = attempt.job.command if attempt.job else ""
         self._journal.started(attempt, command)
-        return await self.run(attempt, command, environment.for_job(attempt))
+        return await self.run(attempt, shell(command), environment.for_job(attempt))
 
     async def run(
         self,
         attempt: Attempt,
-        command: str,
+        argv: Sequence[bytes],
         variables: Mapping[bytes, bytes],
         *,
         stdin: bytes | None = None,
         within: float = float("inf"),
     ) -> Exit | NotStarted:
-        """Run a shell command on behalf of an attempt; it is ended after ``within`` seconds."""
-        output, shell = self._output(attempt), Command(attempt.id, self._shared)
+        """Run ``argv`` on behalf of an attempt; it is ended after ``within`` seconds."""
+        output, command = self._output(attempt), Command(attempt.id, self._shared)
         begun = clock.now()
-        self._registry.enter(attempt, shell, deadline=begun + within)
+        self._registry.enter(attempt, command, deadline=begun + within)
         try:
-            end = await shell.run(
-                command, self._environment | dict(variables), output, stdin=stdin, started=self._brake.host_recovered
+            end = await command.run(
+                argv, self._environment | dict(variables), output, stdin=stdin, started=self._brake.host_recovered
             )
         except CannotStart as why:
             if why.again:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sqsjkr import durations, policy
 from sqsjkr.attempt import Attempt
 from sqsjkr.execution import environment
+from sqsjkr.execution.command import shell
 from sqsjkr.execution.runner import Runner
 from sqsjkr.job import Job
 from sqsjkr.outcome import Ending, NotStarted, Outcome, Reason
@@ -47,7 +48,7 @@ class Trigger:
             message_id=attempt.message.id,
         )
         stdin = text(job, sent_at).encode()
-        exit = await self._runner.run(attempt, self._command, variables, stdin=stdin, within=LONGEST)  # noqa: A001
+        exit = await self._runner.run(attempt, shell(self._command), variables, stdin=stdin, within=LONGEST)  # noqa: A001
         ending = policy.decide(exit, deleted=attempt.deleted, pause=self._pause)
         if ending.outcome in {Outcome.INTERRUPTED, Outcome.STARVED}:
             return ending
