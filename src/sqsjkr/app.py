@@ -27,6 +27,8 @@ from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
 from sqsjkr.outcome import Outcome, Settlement
+from sqsjkr.plan import Plan
+from sqsjkr.reader import Reader
 from sqsjkr.resources import Resources
 from sqsjkr.settler import Settler
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
@@ -110,6 +112,7 @@ def build_worker(
     room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
     brake = _brake(resources, log, budget)
     journal = Journal(JobLog(), stats)
+    reader = Reader(config.jobs, plan=Plan(wrapper=config.wrapper))
     proof = Proof(locker, throttler, queue)
     gate = Gate(locker, throttler, room, brake, proof, budget=budget)
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
@@ -117,7 +120,7 @@ def build_worker(
     trigger = Trigger(config.life_time_trigger, runner, pause=budget.pause)
     settler = Settler(queue, gate, room, proof, journal, changed, budget=budget)
     delete_first = config.ack == "start"
-    kicker = Kicker(gate, runner, trigger, settler, registry, journal, budget=budget, delete_first=delete_first)
+    kicker = Kicker(reader, gate, runner, trigger, settler, registry, journal, budget=budget, delete_first=delete_first)
     backlog = Backlog(queue, room, brake, slots, changed, budget=budget, until_empty=until_empty)
     grace = Grace(period=config.grace_period, kill_after=config.kill_after)
     return Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)

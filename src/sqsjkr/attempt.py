@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqsjkr.job import Job
 from sqsjkr.message import Message
+from sqsjkr.plan import AS_ASKED
 
 
 class Attempt:
@@ -13,13 +14,15 @@ class Attempt:
     and claim, so that two jobs of one worker exclude each other, too.
     """
 
-    __slots__ = ("asked", "claimed", "deleted", "fencing_token", "id", "job", "locked", "message")
+    __slots__ = ("asked", "claimed", "deleted", "fencing_token", "id", "job", "locked", "message", "plan")
 
     def __init__(self, message: Message, attempt_id: str) -> None:
         self.id = attempt_id
         self.message = message
         self.job: Job | None = None
         """Set by the reader; None if the body is not a valid job."""
+        self.plan = AS_ASKED
+        """Set by the reader: what is executed for the job, and how."""
         self.locked = False
         """The lock was asked for, and may be held even if no answer came."""
         self.claimed = False

@@ -61,6 +61,8 @@ class Declared:
     """What was expected, if the field may not be empty."""
     most_bytes: int = 0
     """The longest text in UTF-8. 0: no limit."""
+    in_sections: bool = False
+    """An operator may set it for jobs that leave it out (``[jobs]`` in the configuration)."""
 
 
 def _is(kind: Kind, **facts: Any) -> dict[str, Declared]:
@@ -123,6 +125,7 @@ class Job:
             help="never run together with another job of this lock id",
             metavar="ID",
             most_bytes=LONGEST_LOCK_ID,
+            in_sections=True,
         ),
     )
     """Jobs with one lock_id never run together. Empty: no lock."""
@@ -134,6 +137,7 @@ class Job:
             absent="`0`",
             help="start the job within this time or not at all: 90, 1h30m",
             metavar="TIME",
+            in_sections=True,
         ),
     )
     """Seconds after it was sent during which the job may start. 0: for ever; negative: over already."""
@@ -145,6 +149,7 @@ class Job:
             "`life_time` is over.",
             absent="`false`",
             help="if the lock is taken, give the job up instead of waiting",
+            in_sections=True,
         ),
     )
     """Give the job up, rather than wait, when its lock is taken."""
@@ -155,9 +160,12 @@ class Job:
             meaning="Do not run the daemon's `life_time_trigger` when this job is over its `life_time`.",
             absent="`false`",
             help="if the job comes too late, do not run the daemon's life_time_trigger",
+            in_sections=True,
         ),
     )
     """Do not run the daemon's ``life_time_trigger`` for this job."""
+    given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """The fields that the message itself sets, by their names here. An empty text counts as left out."""
 
     def expired(self, age: float) -> bool:
         """Whether a job that was sent ``age`` seconds ago is too old to start."""
@@ -208,7 +216,7 @@ def encode(job: Job) -> str:
             value = int(seconds) if seconds.is_integer() else durations.format(seconds)
         elif declared.kind is Kind.ENVIRONMENT:
             value = dict(value)
-        if value:
+        if value or attribute in job.given:
             body[declared.name or attribute] = value
     return for_sqs(_whole_text(json.dumps(body, ensure_ascii=False)))
 
@@ -216,6 +224,13 @@ def encode(job: Job) -> str:
 def for_sqs(body: str) -> str:
     """Escape the two characters that JSON allows in a string and SQS does not (API reference, SendMessage)."""
     return body.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+
+
+def field_value(attribute: str, value: object) -> object:
+    """Read one field as a message body's is read, from plain Python values. Raises ``InvalidJob``."""
+    value = _READERS[DECLARED[attribute].kind](attribute, _as_json(value))
+    _check_length(attribute, value)
+    return value
 
 
 def unknown_names(body: str) -> list[str]:
@@ -306,12 +321,27 @@ def _job(pairs: _Pairs, message_id: str) -> Job:
         text = values.get(attribute, "")
         if declared.required and not text:
             raise InvalidJob(f"{attribute}: missing or empty, expected {declared.required}")
-        if declared.most_bytes and len(text.encode()) > declared.most_bytes:
-            raise InvalidJob(f"{attribute} = {_shown(text)}: too long, expected at most {declared.most_bytes} bytes")
+        _check_length(attribute, text)
         if declared.kind is Kind.ENVIRONMENT and environments:
             values[attribute] = environments.get(declared.alias, {}) | environments.get(declared.name or attribute, {})
+    given = frozenset(name for name, value in values.items() if value != "")
     values["event_id"] = values.get("event_id") or message_id
-    return Job(id=message_id, **values)
+    return Job(id=message_id, given=given, **values)
+
+
+def _check_length(attribute: str, value: object) -> None:
+    most = DECLARED[attribute].most_bytes
+    if most and isinstance(value, str) and len(value.encode()) > most:
+        raise InvalidJob(f"{attribute} = {_shown(value)}: too long, expected at most {most} bytes")
+
+
+def _as_json(value: object) -> object:
+    """Return a plain value as ``_DECODER`` would have read it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, Mapping):
+        return tuple((str(key), _as_json(item)) for key, item in value.items())
+    return value
 
 
 def _text(name: str, value: object) -> str:

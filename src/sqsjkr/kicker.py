@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from sqsjkr import policy, reader
+from sqsjkr import policy
 from sqsjkr.attempt import Attempt
 from sqsjkr.execution.registry import Registry
 from sqsjkr.execution.runner import Runner
@@ -17,6 +17,7 @@ from sqsjkr.journal import Journal
 from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason
+from sqsjkr.reader import Reader
 from sqsjkr.settler import Settler
 
 
@@ -29,6 +30,7 @@ class Kicker:
 
     def __init__(
         self,
+        reader: Reader,
         gate: Gate,
         runner: Runner,
         trigger: Trigger,
@@ -39,6 +41,7 @@ class Kicker:
         budget: LeaseBudget,
         delete_first: bool = False,
     ) -> None:
+        self._reader = reader
         self._gate = gate
         self._runner = runner
         self._trigger = trigger
@@ -63,7 +66,7 @@ class Kicker:
 
     async def _attempt(self, attempt: Attempt) -> Ending:
         """Read, ask the gate, run, decide."""
-        if refusal := reader.read(attempt):
+        if refusal := self._reader.read(attempt):
             return refusal
         if refusal := await self._gate.admit(attempt):
             return await self._trigger.refused(attempt, refusal)

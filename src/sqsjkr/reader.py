@@ -1,17 +1,46 @@
-"""First stage of an attempt: the body becomes a job."""
+"""First stage of an attempt: the body becomes a job, and the operator's word on it a plan."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 from sqsjkr.attempt import Attempt
 from sqsjkr.errors import InvalidJob
-from sqsjkr.job import decode
+from sqsjkr.job import Job, decode
 from sqsjkr.outcome import Ending, Outcome
+from sqsjkr.plan import AS_ASKED, Plan, Section
 
 
-def read(attempt: Attempt) -> Ending | None:
-    """Note the job that the message asks for; an ending (INVALID) if the body does not describe one."""
-    try:
-        attempt.job = decode(attempt.message.body, attempt.message.id)
-    except InvalidJob as reason:
-        return Ending(Outcome.INVALID, str(reason))
-    return None
+class Reader:
+    """Turns messages into jobs and plans.
+
+    A field of a job is the message's, else that of the first of ``sections`` that matches and has it, else the built-in
+    one. What is no field of a job is the first such section's, else ``plan``'s.
+    """
+
+    def __init__(self, sections: Sequence[Section] = (), *, plan: Plan = AS_ASKED) -> None:
+        self._sections = tuple(sections)
+        self._plan = plan
+
+    def read(self, attempt: Attempt) -> Ending | None:
+        """Note the attempt's job and plan; an ending (INVALID) if the body does not describe a job."""
+        try:
+            asked = decode(attempt.message.body, attempt.message.id)
+        except InvalidJob as reason:
+            return Ending(Outcome.INVALID, str(reason))
+        attempt.job, attempt.plan = self._decide(asked)
+        return None
+
+    def _decide(self, asked: Job) -> tuple[Job, Plan]:
+        """Return the job as it counts here, and the plan for it."""
+        name = asked.event_id if "event_id" in asked.given else asked.command
+        job: dict[str, Any] = {}
+        plan: dict[str, Any] = {}
+        for section in self._sections:
+            if section.matches(name):
+                job = {**section.job, **job}
+                plan = {**section.plan, **plan}
+        job = {field: value for field, value in job.items() if field not in asked.given}
+        return replace(asked, **job) if job else asked, replace(self._plan, **plan) if plan else self._plan

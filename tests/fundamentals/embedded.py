@@ -78,6 +78,7 @@ class Sqsjkr:
         kill_after: float = 5.0,
         trigger: str = "",
         ack: str = "finish",
+        **settings: Any,
     ) -> None:
         """Start a worker with these settings; it goes on until ``stop``."""
         config = Config(
@@ -87,6 +88,7 @@ class Sqsjkr:
             kill_after=kill_after,
             life_time_trigger=trigger,
             ack=ack,
+            **settings,
         )
         self._running = asyncio.create_task(self._run(config))
 

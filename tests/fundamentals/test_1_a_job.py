@@ -138,3 +138,24 @@ async def test_11_a_body_that_is_no_job_is_buried(sqsjkr: Sqsjkr) -> None:
     assert no_json.startswith("invalid: body: not JSON")
     assert no_time.startswith('invalid: life_time = "soon"')
     assert sqsjkr.counters == {"succeeded": 1, "failed": 2, "errored": 0}
+
+
+async def test_29_an_operator_puts_a_program_in_front_of_jobs(sqsjkr: Sqsjkr, tmp_path: Path) -> None:
+    """``wrapper`` is an argv that gets the command as its last arguments; a section chooses it by the job's name."""
+    await sqsjkr.send(command=f'echo "all $STAGE" >> {tmp_path}/proof', lock_id="in turn")
+    await sqsjkr.send(command=f'echo "heavy $STAGE" >> {tmp_path}/proof', lock_id="in turn", event_id="heavy-report")
+
+    jobs = {"heavy-*": {"wrapper": ["env", "STAGE=nightly work"]}}
+    await sqsjkr.run_until_empty(wrapper=["env", "STAGE=production"], jobs=jobs)
+
+    assert sorted((tmp_path / "proof").read_text().splitlines()) == ["all production", "heavy nightly work"]
+
+
+async def test_30_what_an_operator_says_of_jobs_by_name_yields_to_the_message(sqsjkr: Sqsjkr) -> None:
+    """``[jobs."PATTERN"]`` holds fields for messages that leave them out."""
+    await sqsjkr.send(age=100, command="true", event_id="nightly-1")
+    await sqsjkr.send(age=100, command="true", event_id="nightly-2", life_time="1h")
+
+    await sqsjkr.run_until_empty(jobs={"nightly-*": {"life_time": "1m"}})
+
+    assert sqsjkr.counters == {"succeeded": 1, "failed": 1, "errored": 0}

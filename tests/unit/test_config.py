@@ -48,6 +48,7 @@ SAMPLES: dict[str, tuple[str, object, str]] = {
     "stats_port": ("9000", 9000, "65536"),
     "stats_host": ('"::1"', "::1", '""'),
     "stats_socket": ('"/run/s"', "/run/s", f'"/{"x" * 200}"'),
+    "wrapper": ('["nice", "-n", "10"]', ("nice", "-n", "10"), '["nice", 10]'),
     "lock_table": ('"t"', "t", '""'),
     "ack": ('"start"', "start", '"stop"'),
     "grace_period": ('"1m30s"', 90.0, '"1 minute"'),
@@ -491,15 +492,23 @@ def test_every_default_in_the_reference_is_the_real_one(key: Key) -> None:
         assert documented == "required"
     else:
         value = getattr(Config(**REQUIRED), key.field)
-        assert documented == (f'"{value}"' if isinstance(value, str) else f"{value:g}" if value < 1000 else str(value))
+        assert documented == written(value)
+
+
+def written(value: object) -> str:
+    if isinstance(value, tuple):
+        return str(list(value))
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}" if float(str(value)) < 1000 else str(value)
 
 
 def test_the_example_in_the_reference_is_a_configuration(write: Write) -> None:
-    blocks = re.findall(r"```toml\n(.*?)```", REFERENCE, re.DOTALL)
-    config = load(write(blocks[0]), env={})
-    assert config.grace_period == 60.0
-    assert len(blocks) == 2
-    load(write(blocks[1]), env={"ACCOUNT_ID": "1"}, overrides={"queue_name": "q"})
+    whole, about_jobs, templates = re.findall(r"```toml\n(.*?)```", REFERENCE, re.DOTALL)
+    assert load(write(whole), env={}).grace_period == 60.0
+    assert [section.pattern for section in load(write(about_jobs), env={}, overrides=REQUIRED).jobs] == [
+        "nightly-*",
+        "*",
+    ]
+    load(write(templates), env={"ACCOUNT_ID": "1"}, overrides={"queue_name": "q"})
 
 
 def test_every_sample_has_its_key() -> None:
@@ -517,3 +526,46 @@ def test_a_configuration_can_be_changed_and_copied_as_any_dataclass() -> None:
     config = Config(**REQUIRED)
     assert copy.copy(config) == copy.deepcopy(config) == config
     assert dataclasses.replace(config, queue_name="other").queue_name == "other"
+
+
+# --- sections about jobs -----------------------------------------------------------------------------------------
+
+
+def test_sections_about_jobs_are_read_in_the_order_of_the_file(write: Write) -> None:
+    text = f'{in_file()}[jobs."nightly-*"]\nlife_time = "2h"\nwrapper = ["nice"]\n[JOBS."*"]\nLock_ID = "x"\n'
+    first, second = load(write(text.replace("JOBS", "jobs")), env={}).jobs
+    assert (first.pattern, first.job, first.plan) == ("nightly-*", {"life_time": 7200.0}, {"wrapper": ("nice",)})
+    assert (second.pattern, second.job, second.plan) == ("*", {"lock_id": "x"}, {})
+    by_keyword = Config(**REQUIRED, jobs={"nightly-*": {"life_time": "2h", "wrapper": ["nice"]}, "*": {"lock_id": "x"}})
+    assert by_keyword.jobs == (first, second)
+    assert dataclasses.replace(by_keyword, queue_name="other").jobs == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[jobs."a"]\nlife_tim = 3', '2: [jobs."a"] life_tim: unknown key; did you mean life_time?'),
+        ('[jobs."a"]\n\ncommand = "true"', '3: [jobs."a"] command: unknown key; known keys: lock_id, '),
+        ('[jobs."a"]\nlife_time = "1d"', '2: [jobs."a"] life_time = "1d": unknown unit "d", expected a Go duration'),
+        ('[jobs."a"]\nlock_id = 3', '2: [jobs."a"] lock_id = 3: expected a string'),
+        ("[jobs.a]\nabort_if_locked = 1", '2: [jobs."a"] abort_if_locked = 1: expected true or false'),
+        ('[jobs."a"]\nwrapper = "nice"', '2: [jobs."a"] wrapper = "nice": expected a list of strings such as'),
+        ('[jobs."a"]\nlock_id = "x"\nLock_id = "y"', '3: [jobs."a"] Lock_id: given twice in this section'),
+        ("[jobs]\nlife_time = 3", '2: [jobs] life_time = 3: expected a section such as [jobs."nightly-*"]'),
+        ("jobs = 3", '1: [jobs] = 3: expected sections such as [jobs."nightly-*"]'),
+        ("[[jobs]]\nx = 3", '1: [jobs] = [...]: expected sections such as [jobs."nightly-*"]'),
+        ('[job."a"]\nlife_time = 3', "1: [job]: unknown section; did you mean [jobs]?"),
+    ],
+)
+def test_a_mistake_in_a_section_about_jobs_is_one_line_with_its_place(text: str, line: str, mistakes: Mistakes) -> None:
+    (found,) = mistakes(text, **REQUIRED)
+    assert found.startswith(f"config.toml:{line}")
+
+
+def test_mistakes_in_sections_about_jobs_stand_among_the_others_in_order(mistakes: Mistakes) -> None:
+    text = '[jobs."a"]\nlock_id = 1\n[kicker]\nack = "x"\n[jobs."b"]\nlock_id = 2\n'
+    assert [line.split(" = ")[0] for line in mistakes(text, **REQUIRED)] == [
+        'config.toml:2: [jobs."a"] lock_id',
+        "config.toml:4: [kicker] ack",
+        'config.toml:6: [jobs."b"] lock_id',
+    ]

@@ -15,8 +15,9 @@ from typing import Any, Self
 
 from sqsjkr import backends
 from sqsjkr.config import file as configfile
-from sqsjkr.config import rules
+from sqsjkr.config import rules, sections
 from sqsjkr.errors import ConfigError
+from sqsjkr.plan import Section
 
 _DEFAULT_PORT = 8061
 _DEFAULT_SLOTS = 20
@@ -61,6 +62,8 @@ class Config:
     """The address of the stats port. The original listened on all addresses (go-semantics D7)."""
     stats_socket: str = field(default="", metadata=_in("kicker", rules.socket_path))
     """Path of a Unix socket for the stats, instead of the port."""
+    wrapper: tuple[str, ...] = field(default=(), metadata=_in("kicker", rules.argv))
+    """A program and its arguments to put in front of every job's command, such as ("nice", "-n", "10")."""
     lock_table: str = field(default="sqsjkr", metadata=_in("kicker", rules.filled))
     """DynamoDB table for locks and throttle rows."""
     ack: str = field(default="finish", metadata=_in("kicker", rules.choice("finish", "start")))
@@ -81,6 +84,8 @@ class Config:
     """Bytes kept of the end of a job's output."""
     output_rate: int = field(default=1_048_576, metadata=_in("kicker", rules.whole(0)))
     """Bytes a second of one job's output that are logged, sustained; 0 for no limit."""
+    jobs: tuple[Section, ...] = field(default=(), metadata=_in("", rules.anything))
+    """What is said about jobs by their names: patterns and their keys, as the ``[jobs."PATTERN"]`` sections have it."""
     local: str = field(default="", metadata=_in("", rules.text))
     """Directory of the embedded store, which then stands in for SQS and DynamoDB. In no file: it is ``--local``."""
 
@@ -127,7 +132,9 @@ def load(
         ConfigError: one line for each mistake, all of them: file, line, key, value and what was expected.
     """
     flags = {name: value for name, value in overrides.items() if value is not None}
-    file = configfile.read(os.fspath(path), env, KEYS) if path is not None else configfile.File(path="")
+    file = (
+        configfile.read(os.fspath(path), env, KEYS, (sections.NAME,)) if path is not None else configfile.File(path="")
+    )
     given = {**file.values, **flags}
     for flag, other in (("stats_port", "stats_socket"), ("stats_socket", "stats_port")):
         if flags.get(flag) and other not in flags:
@@ -155,6 +162,8 @@ def _checked(given: Mapping[str, object], env: Mapping[str, str]) -> tuple[dict[
             values[item.name] = item.default
             mistakes.append((item.name, f" = {rules.shown(value)}: expected {expected}"))
     wrong = {name for name, _ in mistakes}
+    values["jobs"], wrong_sections = sections.checked(values["jobs"])
+    mistakes += wrong_sections
     mistakes += [mistake for mistake in _completed(values, env) if mistake[0] not in wrong]
     return values, mistakes
 
@@ -187,5 +196,7 @@ def _region(queue_url: str, env: Mapping[str, str]) -> str:
 
 
 def _label(field_name: str) -> str:
+    if field_name.startswith("["):
+        return field_name
     key = next((key for key in KEYS if key.field == field_name), None)
-    return f"[{key.section}] {key.name}" if key else f"--{field_name}"
+    return configfile.label(key.section, "", key.name) if key else f"--{field_name}"

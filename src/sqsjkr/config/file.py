@@ -57,8 +57,17 @@ class File:
         self.problems.append((line, f"{place}{text}"))
 
 
-def read(path: str, env: Mapping[str, str], keys: Collection[Key]) -> File:
+def label(section: str, name: str = "", key: str = "") -> str:
+    """The way to a key as messages and ``File.lines`` have it: ``[kicker] ack``, ``[jobs."nightly-*"] timeout``."""
+    inner = f".{rules.shown(name)}" if name else ""
+    return f"[{section}{inner}]{f' {_word(key)}' if key else ''}"
+
+
+def read(path: str, env: Mapping[str, str], keys: Collection[Key], named: Collection[str] = ()) -> File:
     """The file at ``path``, its templates filled in from ``env``; unknown keys are problems of the file.
+
+    A section in ``named`` holds sections with names that the operator chooses, such as ``[jobs."nightly-*"]``: it
+    becomes one value as it stands, and ``lines`` has each of its places by its ``label``.
 
     Line numbers are those of the file, however many lines its templates came to.
 
@@ -69,8 +78,9 @@ def read(path: str, env: Mapping[str, str], keys: Collection[Key]) -> File:
     document = _parsed(rendered, path)
     lines = {where: rendered.line(line) for where, line in _lines(rendered.text).items()}
     file = File(path=path)
+    _take(file, document, lines, named)
     guesses: list[tuple[Key, object, int]] = []
-    for section, name, value, line in _entries(file, document, lines, keys):
+    for section, name, value, line in _entries(file, document, lines, keys, named):
         key, problem = _meant(keys, section, name)
         if key and not problem and key.field in file.values:
             problem = f"given twice, also on line {file.lines[key.field]}"
@@ -85,11 +95,27 @@ def read(path: str, env: Mapping[str, str], keys: Collection[Key]) -> File:
     return file
 
 
+def _take(file: File, document: dict[str, Any], lines: Mapping[_Path, int], named: Collection[str]) -> None:
+    """Move the sections in ``named`` from the document to the file."""
+    for written in [name for name in document if name.lower() in named]:
+        section = written.lower()
+        file.values[section] = document.pop(written)
+        for path, line in lines.items():
+            if path[0] == written:
+                inner, key = (*path[1:3], "", "")[:2]
+                file.lines.setdefault(label(section, inner, key), line)
+                file.lines.setdefault(label(section, "", inner), line)
+
+
 def _entries(
-    file: File, document: Mapping[str, object], lines: Mapping[_Path, int], keys: Collection[Key]
+    file: File,
+    document: Mapping[str, object],
+    lines: Mapping[_Path, int],
+    keys: Collection[Key],
+    named: Collection[str],
 ) -> Iterator[tuple[str, str, object, int]]:
     """Section, name, value and line of every entry; a section that is none is a problem of the file."""
-    sections = list(dict.fromkeys(key.section for key in keys))
+    sections = [*dict.fromkeys(key.section for key in keys)]
     for name, content in document.items():
         line = lines.get((name,), 0)
         section = name.lower()  # Go's TOML reader takes names in any case
@@ -100,13 +126,13 @@ def _entries(
                 yield "", name, content, line
             continue
         if section not in sections:
-            section = rules.nearest(name, sections)
-            hint = f"did you mean [{section}]?" if section else f"known sections: [{'], ['.join(sections)}]"
+            section = rules.nearest(name, [*sections, *named])
+            hint = f"did you mean [{section}]?" if section else f"known sections: [{'], ['.join([*sections, *named])}]"
             file.add(line, f"[{_word(name)}]: unknown section; {hint}")
         for key in keys:
             if key.section == section:
                 file.lines.setdefault(key.field, line)
-        for key_name, value in content.items() if section else ():
+        for key_name, value in content.items() if section in sections else ():
             yield section, key_name, value, lines.get((name, key_name), line)
 
 

@@ -56,6 +56,23 @@ def socket_path(value: object) -> str:
     return string
 
 
+def anything(value: object) -> object:
+    """Any value: it is checked elsewhere."""
+    return value
+
+
+def argv(value: object) -> tuple[str, ...]:
+    """A program and its arguments; an empty list is none."""
+    words = value if isinstance(value, list | tuple) else None
+    if (
+        words is None
+        or not all(isinstance(word, str) and "\0" not in word for word in words)
+        or words[:1] in ([""], ("",))
+    ):
+        raise ValueError('a list of strings such as ["nice", "-n", "10"]')
+    return tuple(words)
+
+
 def whole(least: int, most: int | None = None, *, zero: int | None = None) -> Callable[[object], int]:
     """A whole number from ``least`` to ``most``. ``zero`` is what 0 stands for, which is Go's "not given"."""
 

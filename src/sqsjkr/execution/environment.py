@@ -7,8 +7,8 @@ from sqsjkr.supervision.process_tree import MARK
 
 
 def for_job(attempt: Attempt) -> dict[bytes, bytes]:
-    """Return what a job's environment gets beside the daemon's: its own variables, then sqsjkr's."""
-    env = attempt.job.env if attempt.job else {}
+    """Return what a job's environment gets beside the daemon's: its own variables, the operator's, then sqsjkr's."""
+    env = {**(attempt.job.env if attempt.job else {}), **attempt.plan.variables}
     return {key.encode(): value.encode() for key, value in env.items() if key} | of_sqsjkr(attempt)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from sqsjkr import clock
 from sqsjkr.attempt import Attempt
 from sqsjkr.execution import environment
-from sqsjkr.execution.command import CannotStart, Command, shell
+from sqsjkr.execution.command import CannotStart, Command
 from sqsjkr.execution.output import Output
 from sqsjkr.execution.registry import Registry
 from sqsjkr.intake.brake import Brake
@@ -41,10 +41,10 @@ class Runner:
         self._environment = dict(os.environb)
 
     async def run_job(self, attempt: Attempt) -> Exit | NotStarted:
-        """Run the job's own command to its end."""
+        """Run what the attempt's plan says to its end."""
         command = attempt.job.command if attempt.job else ""
         self._journal.started(attempt, command)
-        return await self.run(attempt, shell(command), environment.for_job(attempt))
+        return await self.run(attempt, attempt.plan.command_line(command), environment.for_job(attempt))
 
     async def run(
         self,

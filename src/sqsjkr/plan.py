@@ -1,0 +1,56 @@
+"""What the operator decides about a job: the plan of its execution, and the sections that say it by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is executed for one attempt, and how. Its printed form leaves the variables out."""
+
+    argv: tuple[str, ...] = ()
+    """The program and its arguments; () runs the job's command with ``sh -c``."""
+    wrapper: tuple[str, ...] = ()
+    """A program and its arguments that are put in front, such as ``("nice", "-n", "10")``."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables on top of the job's own."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables whose values are looked up before the start: their names, and where each value is kept."""
+    hook: str = ""
+    """Shell command that is run when the delivery has ended; "" for none."""
+    hook_on: frozenset[str] = frozenset()
+    """The endings that run it."""
+
+    def command_line(self, command: str) -> tuple[bytes, ...]:
+        """Return the arguments to execute for a job with this shell command."""
+        argv = self.argv or ("sh", "-c", command)
+        return tuple(argument.encode() for argument in (*self.wrapper, *argv))
+
+
+AS_ASKED = Plan()
+"""The job's own command and nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """What an operator says about the jobs whose names match a pattern: ``*``, ``?``, ``[a-z]``; case counts."""
+
+    pattern: str
+    job: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Fields of ``Job``, for messages that leave them out."""
+    plan: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Fields of ``Plan``."""
+    _regex: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Translate the pattern once."""
+        object.__setattr__(self, "_regex", re.compile(translate(self.pattern)))
+
+    def matches(self, name: str) -> bool:
+        """Return whether a name matches, as ``fnmatch.fnmatchcase`` has it."""
+        return self._regex.match(name) is not None
