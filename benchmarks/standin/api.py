@@ -59,6 +59,7 @@ class Api:
 
     def handle(self, request: Request) -> Answer | Waiting:
         """Answer a request, whatever is in it."""
+        self.sqs.access_key = _access_key(request.headers.get("authorization", ""))
         if target := request.headers.get("x-amz-target"):
             return self._call_json(target, request.body)
         if request.target.startswith("/_"):
@@ -132,6 +133,11 @@ class Api:
         queue = self.sqs.queue(name)
         queue.refresh()
         return {"visible": queue.visible, "in_flight": queue.in_flight, "delayed": queue.delayed}
+
+
+def _access_key(authorization: str) -> str:
+    """The key that signed a request, from "AWS4-HMAC-SHA256 Credential=KEY/DATE/..."; "" if it is not signed."""
+    return authorization.partition("Credential=")[2].partition("/")[0]
 
 
 def _decoded(body: bytes) -> Json:

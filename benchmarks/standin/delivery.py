@@ -4,8 +4,6 @@ from benchmarks.standin.digests import md5_of_attributes
 from benchmarks.standin.errors import Json
 from benchmarks.standin.shelves import Message
 
-_SENDER = "AIDAIENQZJOLO23YVJ4VO"
-
 
 def received(wanted: frozenset[str], attribute_names: tuple[str, ...], messages: list[Message]) -> Json:
     """The answer that delivers the messages, with the system attributes and attributes the receiver wants."""
@@ -32,7 +30,7 @@ def _rendered(message: Message, wanted: frozenset[str], attribute_names: tuple[s
 
 def _system_attributes(message: Message, wanted: frozenset[str]) -> Json:
     every = {
-        "SenderId": _SENDER,
+        "SenderId": message.sender,
         "SentTimestamp": str(message.sent_ms),
         "ApproximateReceiveCount": str(message.receives),
         "ApproximateFirstReceiveTimestamp": str(message.first_receive_ms),

@@ -216,6 +216,7 @@ class Queue:
             group=message.group,
             deduplication=message.deduplication,
             source_arn=self.arn,
+            sender=message.sender,
         )
         message.state = State.GONE
         self.dead_letters[0].put(moved)

@@ -32,6 +32,7 @@ class Message:
     group: str = ""
     deduplication: str = ""
     source_arn: str = ""
+    sender: str = ""
     handle: str = ""
     receives: int = 0
     first_receive_ms: int = 0

@@ -1,6 +1,7 @@
 """The calls of SQS, on decoded JSON."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import re
@@ -35,6 +36,9 @@ class Sqs:
         self.queues: dict[str, Queue] = {}
         self.base_url = "http://127.0.0.1"
         self._sequence = count(1)
+        self._senders: dict[str, str] = {}
+        self.access_key = ""
+        """Whose call is answered now: what is sent by it carries a SenderId made of it."""
         self.calls: dict[str, Callable[[Json], Json | asyncio.Future[Json]]] = {
             "CreateQueue": self.create_queue,
             "GetQueueUrl": self.get_queue_url,
@@ -225,8 +229,20 @@ class Sqs:
     def _message(self, body: str, now_ms: int) -> Message:
         sequence = next(self._sequence)
         return Message(
-            id=f"{_ID_HEAD}-{sequence:012x}", body=body, md5=md5_of_body(body), sent_ms=now_ms, sequence=sequence
+            id=f"{_ID_HEAD}-{sequence:012x}",
+            body=body,
+            md5=md5_of_body(body),
+            sent_ms=now_ms,
+            sequence=sequence,
+            sender=self._sender(),
         )
+
+    def _sender(self) -> str:
+        """An id like that of an IAM user: the same for each call with one access key, another for another key."""
+        key = self.access_key
+        if key not in self._senders:
+            self._senders[key] = "AIDA" + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode()[:17]
+        return self._senders[key]
 
     def _by_url(self, payload: Json) -> Queue:
         return self.queue(payload["QueueUrl"].rpartition("/")[2])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ATTRIBUTES = ("sqsjkr.signature",)
+"""The message attributes that mean something here. Others are not asked for, and not carried to a dead letter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,11 @@ class Message:
     """How often the message was delivered, this delivery included (``ApproximateReceiveCount``)."""
     group: str | None = None
     """The message group of a FIFO queue; None on a standard queue."""
+    sender: str = ""
+    """Which identity sent it, as the queue says: SQS's ``SenderId``, the user's name in the embedded store; "" if the
+    queue does not say. No producer chooses it (AWS: ReceiveMessage, "SenderId")."""
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Those of ``ATTRIBUTES`` that the producer set."""
 
     def age_at(self, now: float) -> float:
         """Seconds since the message was sent, at ``now`` on ``clock.now``: no wall clock of this host is read."""

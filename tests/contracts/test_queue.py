@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 import subprocess
 import sys
 import uuid
@@ -93,6 +95,11 @@ class QueueContract:
         assert 0.0 <= message.age < 10.0
         assert message.sent_at > 1_600_000_000
         assert before <= message.received_at <= clock.now()
+
+    async def test_a_message_says_which_identity_sent_it(self, here: Queue, send: Send, identity: str) -> None:
+        await send("x")
+        [message] = await receive(here)
+        assert message.sender == identity
 
     async def test_an_empty_queue_answers_with_nothing(self, here: Queue) -> None:
         assert await here.receive(10, 0.0) == []
@@ -240,6 +247,10 @@ class QueueContract:
 
 class TestOnSQLite(QueueContract):
     @pytest.fixture
+    def identity(self) -> str:
+        return pwd.getpwuid(os.geteuid()).pw_name
+
+    @pytest.fixture
     def make(self, tmp_path: Path) -> Make:
         return lambda budget: SQLiteQueue(Store(tmp_path), budget=budget)
 
@@ -372,8 +383,27 @@ class OnSQS(QueueContract):
         finally:
             await queue.close()
 
+    async def test_a_signature_comes_with_its_message_and_goes_to_the_dead_letters_with_the_sender(
+        self, here: Queue, jobs: Fleet
+    ) -> None:
+        signature = {"DataType": "String", "StringValue": "a.b.c"}
+        foreign = {"DataType": "Binary", "BinaryValue": "AAEC"}
+        jobs.send("no job", MessageAttributes={"sqsjkr.signature": signature, "foreign": foreign})
+        [message] = await receive(here)
+        assert message.attributes == {"sqsjkr.signature": "a.b.c"}
+        await here.bury(message, "invalid: no job")
+        [letter] = jobs.dead_letters()
+        found = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
+        assert found["sqsjkr.signature"] == "a.b.c"
+        assert found["sqsjkr.sender"] == message.sender
+        assert "foreign" not in found
+
 
 class TestOnMinistack(OnSQS):
+    @pytest.fixture
+    def identity(self) -> str:
+        return "000000000000"  # ministack knows accounts, not the identities in them
+
     async def test_fifo_messages_carry_their_group_and_are_buried_in_it(
         self, jobs: Fleet, make_fleet: Callable[..., Fleet]
     ) -> None:
@@ -397,6 +427,10 @@ class TestOnMinistack(OnSQS):
 
 
 class TestOnTheBenchmarksStandIn(OnSQS):
+    @pytest.fixture
+    def identity(self) -> str:
+        return "AIDAT6DNBAMIJR6WLGRP5"
+
     @pytest.fixture
     def sqs_url(self) -> Iterator[str]:
         command = [sys.executable, "-m", "benchmarks.standin", "--port", "0"]

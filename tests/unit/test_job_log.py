@@ -39,7 +39,7 @@ def lines() -> Iterator[Lines]:
 
 
 def an_attempt() -> Attempt:
-    message = Message(id="m", body="", sent_at=0.0, age=5.0, received_at=clock.now(), receive_count=2)
+    message = Message(id="m", body="", sent_at=0.0, age=5.0, received_at=clock.now(), receive_count=2, sender="AROA:me")
     attempt = Attempt(message, "mark")
     attempt.job = decode('{"command": "true", "event_id": "nightly", "lock_id": "db"}', "m")
     return attempt
@@ -56,6 +56,13 @@ def test_the_end_of_a_job_has_its_numbers_beside_the_text(
     assert (facts["seconds"], facts["cpu_seconds"]) == (1.25, 0.5)
     assert (facts["event_id"], facts["lock_id"], facts["delivery"]) == ("nightly", "db", 2)
     assert facts["waited"] >= 3.75
+
+
+def test_the_lines_of_a_job_say_who_sent_it(lines: Lines) -> None:
+    log = JobLog()
+    log.started(an_attempt(), "true")
+    log.ended(an_attempt(), Ending(Outcome.SUCCEEDED))
+    assert [facts["sender"] for facts in lines.facts] == ["AROA:me", "AROA:me"]
 
 
 def test_a_job_that_waits_is_logged_at_info_once_and_at_debug_from_then_on(lines: Lines) -> None:

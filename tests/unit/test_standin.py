@@ -141,6 +141,24 @@ def test_a_message_arrives_as_it_was_sent(standin: Standin) -> None:
     assert {"SenderId", "ApproximateFirstReceiveTimestamp"} <= message["Attributes"].keys()
 
 
+def test_the_sender_of_a_message_depends_on_the_access_key_that_signed_the_call(standin: Standin) -> None:
+    url = standin.queue()
+    standin.sqs.send_message(QueueUrl=url, MessageBody="ours")
+    theirs = botocore.session.Session().create_client(
+        "sqs",
+        region_name="us-east-1",
+        endpoint_url=f"http://127.0.0.1:{standin.port}",
+        aws_access_key_id="another",
+        aws_secret_access_key="another",
+    )
+    theirs.send_message(QueueUrl=url, MessageBody="theirs")
+    standin.sqs.send_message(QueueUrl=url, MessageBody="ours")
+    theirs.close()
+    senders = {message["Body"]: message["Attributes"]["SenderId"] for message in standin.receive(url)}
+    assert all(sender.startswith("AIDA") for sender in senders.values())
+    assert senders["ours"] != senders["theirs"]
+
+
 def test_a_hidden_message_comes_back_to_a_long_poll_when_its_time_is_over(standin: Standin) -> None:
     url = standin.queue()
     standin.sqs.send_message(QueueUrl=url, MessageBody="again")

@@ -31,6 +31,7 @@ class JobLog(Observer):
             message_id=message.id,
             event_id=attempt.name,
             lock_id=(attempt.job.lock_id if attempt.job else "") or None,
+            sender=message.sender or None,
         )
 
     def printed(self, attempt: Attempt, line: str) -> None:
@@ -89,6 +90,7 @@ def _facts(attempt: Attempt, ending: Ending) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "lock_id": (attempt.job.lock_id if attempt.job else "") or None,
         "delivery": message.receive_count,
+        "sender": message.sender or None,
     }
     if end is not None:
         facts |= {

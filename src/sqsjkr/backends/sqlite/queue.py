@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import pwd
 import sqlite3
 import time
 import uuid
 from collections.abc import Sequence
+from functools import cache
 
 from sqsjkr import clock
 from sqsjkr.backends import Connections
@@ -38,10 +42,10 @@ class SQLiteQueue(Queue):
     async def send(self, bodies: Sequence[str], *, delay: float = 0.0) -> list[str]:
         """Put messages on the queue, durably, in one transaction. Returns their ids, in order."""
         now = time.time()
-        rows = [(str(uuid.uuid4()), body, now, now + delay) for body in bodies]
-        await self._store.write(
-            lambda db: db.executemany("INSERT INTO message (id, body, sent, visible) VALUES (?, ?, ?, ?)", rows)
-        )
+        sender = _user()
+        rows = [(str(uuid.uuid4()), body, now, now + delay, sender) for body in bodies]
+        insert = "INSERT INTO message (id, body, sent, visible, sender) VALUES (?, ?, ?, ?, ?)"
+        await self._store.write(lambda db: db.executemany(insert, rows))
         return [row[0] for row in rows]
 
     async def depth(self) -> tuple[int, int, int]:
@@ -102,9 +106,12 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
     now, arrived = time.time(), clock.now()
     # NOT INDEXED: by the primary key the oldest come first and only what is hidden is skipped; by the index, all that
     # is due would be sorted.
-    due = "SELECT id, body, sent, receives FROM message NOT INDEXED WHERE visible <= ? ORDER BY seq LIMIT ?"
+    due = (
+        "SELECT id, body, sent, receives, sender, attributes FROM message NOT INDEXED "
+        "WHERE visible <= ? ORDER BY seq LIMIT ?"
+    )
     deliveries = []
-    for message_id, body, sent, receives in db.execute(due, (now, limit)).fetchall():
+    for message_id, body, sent, receives, sender, attributes in db.execute(due, (now, limit)).fetchall():
         if sent < now - RETENTION:
             db.execute("DELETE FROM message WHERE id = ?", (message_id,))
             continue
@@ -121,6 +128,8 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
             age=max(0.0, now - sent),
             received_at=arrived,
             receive_count=receives + 1,
+            sender=sender or "",
+            attributes=json.loads(attributes) if attributes else {},
         )
         deliveries.append(Delivery(message, receipt))
     return deliveries
@@ -128,5 +137,17 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
 
 def _move_to_dead_letters(db: sqlite3.Connection, message_id: str, reason: str) -> None:
     move = "INSERT OR REPLACE INTO dead_letter SELECT id, body, sent, ?, ? FROM message WHERE id = ?"
+    origin = "INSERT OR REPLACE INTO dead_letter_origin SELECT id, sender, attributes FROM message WHERE id = ?"
     db.execute(move, (time.time(), reason, message_id))
+    db.execute(origin, (message_id,))
     db.execute("DELETE FROM message WHERE id = ?", (message_id,))
+
+
+@cache
+def _user() -> str:
+    """The name of the user whose process this is; its number if it has none."""
+    user = os.geteuid()
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

@@ -32,6 +32,11 @@ CREATE TABLE IF NOT EXISTS message (
     receipt TEXT
 );
 CREATE INDEX IF NOT EXISTS message_by_visible ON message (visible);
+CREATE TABLE IF NOT EXISTS dead_letter_origin (
+    id TEXT PRIMARY KEY,
+    sender TEXT,
+    attributes TEXT
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dead_letter (
     id TEXT PRIMARY KEY,
     body TEXT NOT NULL,
@@ -53,6 +58,9 @@ CREATE TABLE IF NOT EXISTS row (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS row_by_expired ON row (expired) WHERE expired IS NOT NULL;
 """
+
+_COLUMNS = {"message": {"sender": "TEXT", "attributes": "TEXT"}}
+"""Columns that a file of an earlier version lacks. Those of ``dead_letter`` cannot grow: 1.0.0 fills it by position."""
 
 T = TypeVar("T")
 
@@ -105,6 +113,8 @@ class Store:
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
+        if _missing_columns(connection):
+            self._transact(_add_columns)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -141,6 +151,21 @@ class Store:
             if free < FULL:
                 return f" (the disk is full: {free} bytes free in {self.path.parent})"
         return ""
+
+
+def _missing_columns(connection: sqlite3.Connection) -> list[str]:
+    """What to execute so that a file of an earlier version has every column; that version can go on working on it."""
+    statements = []
+    for table, columns in _COLUMNS.items():
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        missing = [f"{name} {kind}" for name, kind in columns.items() if name not in there]
+        statements += [f"ALTER TABLE {table} ADD COLUMN {column}" for column in missing]
+    return statements
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    for statement in _missing_columns(connection):  # looked for again: another process may have added them meanwhile
+        connection.execute(statement)
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:

@@ -13,14 +13,14 @@ from sqsjkr.backends.aws.errors import AWSRefused
 from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
-from sqsjkr.message import Message
+from sqsjkr.message import ATTRIBUTES, Message
 from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 _GONE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
 """Codes for a delivery that was deleted, was delivered again, or has reached the 12-hour cap."""
 _TOO_LONG = frozenset({"InvalidParameterValue", "InvalidMessageContents", "BatchRequestTooLong"})
 """Codes for a message that is longer than the queue allows."""
-_SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId"]
+_SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "SenderId"]
 
 
 class SQSQueue(Queue):
@@ -62,6 +62,7 @@ class SQSQueue(Queue):
             "VisibilityTimeout": int(hiding),
             "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             "AttributeNames": _SYSTEM_ATTRIBUTES,  # the older spelling, for servers that know only that
+            "MessageAttributeNames": ATTRIBUTES,
         }
         answer = await self._queue.call("ReceiveMessage", request, waiting=wait, attempts=1)
         arrived, server_now = clock.now(), time.time() + self._queue.aws.server_offset()
@@ -85,13 +86,16 @@ class SQSQueue(Queue):
     async def _bury(self, message: Message, reason: str) -> None:
         if self._dead_letters is None:
             raise BackendRefused(f"{self._queue.name} has no dead-letter queue")
+        attributes = {
+            **message.attributes,
+            "sqsjkr.reason": reason[:1000],
+            "sqsjkr.message_id": message.id,
+            "sqsjkr.sent_at": f"{message.sent_at:.3f}",
+            "sqsjkr.sender": message.sender,
+        }
         request: dict[str, Any] = {
             "MessageBody": message.body,
-            "MessageAttributes": {
-                "sqsjkr.reason": _text(reason[:1000]),
-                "sqsjkr.message_id": _text(message.id),
-                "sqsjkr.sent_at": _text(f"{message.sent_at:.3f}"),
-            },
+            "MessageAttributes": {name: _text(value) for name, value in attributes.items() if value},
         }
         if self.facts.fifo:
             request |= {"MessageGroupId": message.group or "sqsjkr", "MessageDeduplicationId": message.id}
@@ -125,8 +129,15 @@ def _delivery(raw: Mapping[str, Any], arrived: float, server_now: float, *, fifo
         receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
         # On a standard queue it names a tenant and orders nothing (AWS: Amazon SQS fair queues).
         group=attributes.get("MessageGroupId") if fifo else None,
+        sender=attributes.get("SenderId", ""),
+        attributes=_attributes(raw.get("MessageAttributes")),
     )
     return Delivery(message, raw["ReceiptHandle"])
+
+
+def _attributes(given: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, str]:
+    """Return the attributes that are text: SQS returns those that were asked for."""
+    return {name: value["StringValue"] for name, value in given.items() if "StringValue" in value} if given else {}
 
 
 def _text(value: str) -> dict[str, str]:
