@@ -230,6 +230,12 @@ class Daemon:
         Raises:
             OSError: nobody listens there (yet).
         """
+        status, body = self.get(path)
+        assert status == 200, f"GET {path}: {status} {body}"
+        return json.loads(body)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """What its stats server answers there: the status and the body. Raises as ``stats``."""
         if self._stats is None:
             raise RuntimeError("this daemon was given no stats port or socket to ask")
         connection = http.client.HTTPConnection(
@@ -242,11 +248,9 @@ class Daemon:
                 connection.sock.connect(self._stats)
             connection.request("GET", path)
             answer = connection.getresponse()
-            body = answer.read()
+            return answer.status, answer.read().decode()
         finally:
             connection.close()
-        assert answer.status == 200, f"GET {path}: {answer.status} {body!r}"
-        return json.loads(body)
 
     def kill_tree(self) -> None:
         """SIGKILL it and all that came from it; returns when they are gone. Its directory goes too."""

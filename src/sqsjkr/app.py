@@ -71,12 +71,14 @@ async def run(
     try:
         async with AsyncExitStack() as stack:
             resources = Resources(config, stack, locker=locker, throttler=throttler, budget=budget)
+            health = _Health(resources)
+            await _serve_stats(config, stats, health, stack)
             await _open(resources)
             pulse.cancel()
             worker = build_worker(config, resources, stats, shared, log=logs, until_empty=until_empty, budget=budget)
             if logs:
                 await stack.enter_async_context(_flushing(logs))
-            await _serve_stats(config, stats, worker, stack)
+            health.worker = worker
             signals.hand_over_to(worker)
             await worker.run(
                 f"{config.max_concurrent_num} slots, queue {resources.queue.facts.name}, "
@@ -137,7 +139,26 @@ def _brake(resources: Resources, log: Logs | None, budget: LeaseBudget) -> Brake
     return Brake(own, host, log=log, table_is_probed=False)
 
 
-async def _serve_stats(config: Config, stats: Stats, worker: Worker, stack: AsyncExitStack) -> None:
+class _Health:
+    """Answers for the worker; before there is one, for its start."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self.worker: Worker | None = None
+
+    def unhealthy_reason(self) -> str | None:
+        """Return why no jobs are taken just now; None if they are."""
+        if self.worker is None:
+            return self._resources.waits_for or "the worker is starting"
+        return self.worker.unhealthy_reason()
+
+    def stuck_reason(self) -> str | None:
+        """Return what a restart would cure; None if nothing: a new process would wait for the same answers."""
+        return self.worker.stuck_reason() if self.worker else None
+
+
+async def _serve_stats(config: Config, stats: Stats, health: _Health, stack: AsyncExitStack) -> None:
+    """Listen before anything is opened: a probe must not take a worker that waits for AWS for a dead one."""
     if not (config.stats_socket or config.stats_port):
         return
     # Imported where needed: a worker without stats needs no HTTP server in its memory.
@@ -145,7 +166,7 @@ async def _serve_stats(config: Config, stats: Stats, worker: Worker, stack: Asyn
 
     server = StatsServer(
         stats,
-        worker.unhealthy_reason,
+        health,
         host=config.stats_host,
         port=config.stats_port,
         socket_path=config.stats_socket or None,

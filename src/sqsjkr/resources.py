@@ -89,6 +89,11 @@ class Resources:
         """The outage to report to when ``open`` has raised ``BackendUnavailable``. ``open`` ends it."""
         return self._unopened[0][1]
 
+    @property
+    def waits_for(self) -> str:
+        """What is not open yet and why, on one line; "" once all is open, or while the first answer is on its way."""
+        return self._unopened[0][1].reason if self._unopened else ""
+
     def _in_order(self) -> list[tuple[Part, Outage]]:
         """Every part in the order of opening, with its outage."""
 

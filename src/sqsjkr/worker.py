@@ -108,6 +108,16 @@ class Worker:
             return "the worker is stopping"
         return self._backlog.reason or self._kicker.reason or None
 
+    def stuck_reason(self) -> str | None:
+        """Return what a restart would cure, on one line; None if it would cure nothing.
+
+        An outage, a pause and a stop are no reasons: the worker goes on by itself when they are over.
+        """
+        idle = clock.now() - self._backlog.came_round
+        if self.stopping.requested or idle < self._budget.stuck_after:
+            return None
+        return f"the worker has not asked for messages for {idle:.0f}s, and nothing holds it back"
+
     async def _start_jobs(self) -> None:
         while True:
             while not self.stopping.requested and self._slots.free and (message := self._backlog.next()):

@@ -14,7 +14,7 @@ import pytest
 from sqsjkr.errors import BindError
 from sqsjkr.outcome import Outcome
 from sqsjkr.telemetry.stats import Stats
-from sqsjkr.web.server import MOST_CONNECTIONS, StatsServer
+from sqsjkr.web.server import MOST_CONNECTIONS, Health, StatsServer
 
 V1 = b'{"idle_worker":3,"busy_worker":0}\n'
 V2 = b'{"workers":{"busy":0,"idle":3},"invocations":{"succeeded":1,"failed":0,"errored":0}}\n'
@@ -22,8 +22,18 @@ HOST = "127.0.0.1"
 Start = Callable[..., Awaitable[StatsServer]]
 
 
-def well() -> str | None:
-    return None
+class Well:
+    """A worker that answers both questions with nothing to complain about, unless it is given a reason."""
+
+    def __init__(self, *, unhealthy: str | None = None, stuck: str | None = None) -> None:
+        self._unhealthy = unhealthy
+        self._stuck = stuck
+
+    def unhealthy_reason(self) -> str | None:
+        return self._unhealthy
+
+    def stuck_reason(self) -> str | None:
+        return self._stuck
 
 
 @pytest.fixture
@@ -31,10 +41,10 @@ async def start() -> AsyncIterator[Start]:
     """Start a server on a free port of loopback, or where it is told; all are closed at the end."""
     started: list[StatsServer] = []
 
-    async def start_one(health: Callable[[], str | None] = well, *, host: str = HOST, **where: Any) -> StatsServer:
-        stats = Stats(slots=3)
+    async def start_one(health: Health | None = None, *, host: str = HOST, **where: Any) -> StatsServer:
+        stats = where.pop("stats", Stats(slots=3))
         stats.count(Outcome.SUCCEEDED)
-        server = StatsServer(stats, health, host=host, port=where.pop("port", 0), **where)
+        server = StatsServer(stats, health or Well(), host=host, port=where.pop("port", 0), **where)
         await server.open()
         started.append(server)
         return server
@@ -160,33 +170,47 @@ async def test_one_connection_carries_many_requests(start: Start) -> None:
 # Health
 
 
-async def test_a_worker_that_is_well_says_ok(start: Start) -> None:
-    status, headers, body = parts(await ask(await start(), http("/healthz")))
+@pytest.mark.parametrize("path", ["/healthz", "/livez"])
+async def test_a_worker_that_is_well_says_ok(start: Start, path: str) -> None:
+    status, headers, body = parts(await ask(await start(), http(path)))
     assert (status, body) == ("HTTP/1.1 200 OK", b"ok\n")
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 async def test_a_worker_that_is_not_well_says_why_on_one_line(start: Start) -> None:
-    server = await start(lambda: "the table does not answer:\n timeout")
+    server = await start(Well(unhealthy="the table does not answer:\n timeout"))
     status, _, body = parts(await ask(server, http("/healthz")))
     assert (status, body) == ("HTTP/1.1 503 Service Unavailable", b"the table does not answer: timeout\n")
+    assert parts(await ask(server, http("/livez")))[2] == b"ok\n", "a restart would not help"
 
 
-async def test_a_health_question_that_fails_is_not_well_and_logged(
-    start: Start, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken() -> str | None:
+async def test_a_worker_that_a_restart_would_help_says_so(start: Start) -> None:
+    server = await start(Well(stuck="it sleeps"))
+    status, _, body = parts(await ask(server, http("/livez")))
+    assert (status, body) == ("HTTP/1.1 503 Service Unavailable", b"it sleeps\n")
+
+
+class Broken(Well):
+    def unhealthy_reason(self) -> str | None:
         raise LookupError("nowhere")
 
-    status, _, body = parts(await ask(await start(broken), http("/healthz")))
+    stuck_reason = unhealthy_reason
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez"])
+async def test_a_health_question_that_fails_is_not_well_and_logged(
+    start: Start, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    status, _, body = parts(await ask(await start(Broken()), http(path)))
     assert status.startswith("HTTP/1.1 503 ")
     assert b"LookupError" in body
     assert [line.__dict__["event"] for line in caplog.records] == ["stats.failed"]
 
 
 async def test_an_error_of_ours_is_answered_and_logged(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    server = await start()
-    server._stats.slots = None  # type: ignore[assignment] # stands for any defect
+    stats = Stats(slots=3)
+    server = await start(stats=stats)
+    stats.slots = None  # type: ignore[assignment] # stands for any defect
     assert parts(await ask(server, http("/stats/metrics")))[0] == "HTTP/1.1 500 Internal Server Error"
     assert [line.__dict__["event"] for line in caplog.records] == ["stats.failed"]
     assert parts(await ask(server, http("/healthz")))[2] == b"ok\n"

@@ -48,6 +48,9 @@ class Backlog:
         self._budget = budget
         self._until_empty = until_empty
         self._ready: deque[tuple[float, Message]] = deque()
+        self.came_round = clock.now()
+        """When ``fill`` last looked whether to receive, on ``clock.now``; a failure, a pause or full slots keep no loop
+        from that, so one that has not looked for long never will."""
         self._outage = Outage(
             "the queue",
             Event.QUEUE_UNREACHABLE,
@@ -58,6 +61,7 @@ class Backlog:
     async def fill(self) -> None:
         """Receive whenever there is room, until cancelled."""
         while True:
+            self.came_round = clock.now()
             limit = self._limit()
             if not limit:
                 self._changed.clear()

@@ -66,6 +66,8 @@ class _Durations(NamedTuple):
     """How long lock and claim may take to be given back before the message is settled without waiting for them."""
     last_words: float = 5.0
     """For settling what has ended, after the last job has."""
+    stuck_after: float = 90.0
+    """How long the loop that receives messages may go without coming round before a restart would help."""
     longest_retry: float = 5.0
     """Between two tries to settle one message, at most."""
     longest_outage_pause: float = 20.0
@@ -112,6 +114,10 @@ class LeaseBudget(_Durations):
         """Seconds between repeated releases of what was in doubt."""
         return self.first_echo, self.second_echo, self.third_echo
 
+    def _longest_round(self) -> float:
+        """Return how long one round of a healthy receive loop may take: a long poll without an answer, then a pause."""
+        return self.long_poll + self.answer + self.longest_outage_pause
+
     def check(self) -> None:
         """Raise ``ValueError`` if a duration could outlast the one that it must stay within."""
         for what, seconds, limit in (
@@ -124,6 +130,7 @@ class LeaseBudget(_Durations):
             ("lease", self.lease, self.longest_stay),
             ("extend_after", self.extend_after, self.first_hiding),
             ("extend_every", self.extend_every, self.hiding),
+            ("long_poll + answer + longest_outage_pause", self._longest_round(), self.stuck_after),
         ):
             if seconds >= limit:
                 raise ValueError(f"lease budget: {what} = {seconds:g} s, expected less than {limit:g} s")

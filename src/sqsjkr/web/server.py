@@ -13,6 +13,7 @@ import socket
 import stat
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Protocol
 from urllib.parse import quote, unquote
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -32,25 +33,39 @@ _PLAIN: dict[str, str] = {hdrs.CONTENT_TYPE: "text/plain; charset=utf-8"}
 _JSON: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
 
 
-class StatsServer:
-    """Answers ``/stats/metrics`` and ``/stats/metrics/v2`` as the original does, and ``/healthz``.
+class Health(Protocol):
+    """What is asked about a worker. Each answer is on one line."""
 
-    ``health`` says on one line why this worker is not well, or None. ``socket_path`` makes it a Unix socket; without
-    one it is TCP on ``host`` (a name, or an IPv4 or IPv6 address) and ``port``. Nothing a client does stops it.
+    def unhealthy_reason(self) -> str | None:
+        """Why it can't work just now; None if it can."""
+
+    def stuck_reason(self) -> str | None:
+        """What a restart would cure; None if it would cure nothing."""
+
+
+class StatsServer:
+    """Answers ``/stats/metrics`` and ``/stats/metrics/v2`` as the original does, and ``/healthz`` and ``/livez``.
+
+    ``socket_path`` makes it a Unix socket; without one it is TCP on ``host`` (a name, or an IPv4 or IPv6 address) and
+    ``port``. Nothing a client does stops it.
     """
 
     def __init__(
         self,
         stats: Stats,
-        health: Callable[[], str | None],
+        health: Health,
         *,
         host: str,
         port: int,
         socket_path: str | None = None,
         idle: float = IDLE,
     ) -> None:
-        self._stats = stats
-        self._health = health
+        self._pages: dict[str, Callable[[], web.Response]] = {
+            "/stats/metrics": lambda: _Response(body=stats.metrics(), headers=_JSON),
+            "/stats/metrics/v2": lambda: _Response(body=stats.metrics_v2(), headers=_JSON),
+            "/healthz": lambda: _probe(health.unhealthy_reason),
+            "/livez": lambda: _probe(health.stuck_reason),
+        }
         self._host = host
         self._port = port
         self._path = socket_path
@@ -133,25 +148,11 @@ class StatsServer:
         clean = _clean(path)
         if clean != path:
             return _moved(clean, query, with_body=request.method == hdrs.METH_GET)
-        if path == "/stats/metrics":
-            return _Response(body=self._stats.metrics(), headers=_JSON)
-        if path == "/stats/metrics/v2":
-            return _Response(body=self._stats.metrics_v2(), headers=_JSON)
-        if path == "/healthz":
-            return self._healthz()
+        if path in self._pages:
+            return self._pages[path]()
         return _Response(
             body=b"404 page not found\n", status=404, headers=_PLAIN | {"X-Content-Type-Options": "nosniff"}
         )
-
-    def _healthz(self) -> web.Response:
-        try:
-            reason = self._health()
-        except Exception as exc:  # noqa: BLE001 - an observer fails open: jobs go on, and the answer says so
-            emit(Event.STATS_FAILED, f"the worker's health is unknown: {exc!r}")
-            reason = f"the worker's health is unknown: {exc!r}"
-        if reason is None:
-            return _Response(body=b"ok\n", headers=_PLAIN)
-        return _Response(body=f"{' '.join(reason.split())}\n".encode(errors="replace"), status=503, headers=_PLAIN)
 
     def _unix_socket(self, path: str) -> socket.socket:
         """Listen on ``path``; a socket without a listener is replaced, anything else is left alone."""
@@ -223,6 +224,17 @@ class _Response(web.Response):
 # aiohttp logs every connection that breaks, with a traceback.
 _SILENT = logging.getLogger("sqsjkr.web")
 _SILENT.setLevel(logging.CRITICAL + 1)
+
+
+def _probe(question: Callable[[], str | None]) -> web.Response:
+    try:
+        reason = question()
+    except Exception as exc:  # noqa: BLE001 - an observer fails open: jobs go on, and the answer says so
+        emit(Event.STATS_FAILED, f"the worker's health is unknown: {exc!r}")
+        reason = f"the worker's health is unknown: {exc!r}"
+    if reason is None:
+        return _Response(body=b"ok\n", headers=_PLAIN)
+    return _Response(body=f"{' '.join(reason.split())}\n".encode(errors="replace"), status=503, headers=_PLAIN)
 
 
 def _bad_request() -> web.Response:
