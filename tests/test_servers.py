@@ -207,7 +207,7 @@ def test_lines_are_seen_while_the_daemon_runs(daemon: Callable[..., Daemon]) -> 
 def test_a_line_that_cannot_come_any_more_is_not_waited_for(daemon: Callable[..., Daemon]) -> None:
     begun = daemon(**shell("echo only >&2"))
     with pytest.raises(AssertionError, match=r"no line with 'more': it closed its stderr; it said:\nonly"):
-        begun.wait_for_line("more", timeout=60)
+        begun.wait_for_line("more")
 
 
 @pytest.mark.parametrize("place", ["default", "socket", "port", "argument"])
@@ -261,7 +261,7 @@ def test_a_daemon_is_killed_with_all_that_came_from_it(daemon: Callable[..., Dae
 
 
 def test_a_daemon_dies_with_a_test_process_that_is_killed(tmp_path: Path) -> None:
-    start = "d = daemons.Daemon(env=dict(os.environ), command=['sleep', '3217'], own_socket=False)"
+    start = "d = daemons.Daemon(env=dict(os.environ), command=['sleep', '3216'], own_socket=False)"
     script = f"import daemons, os\n{start}\nprint(d.pid, flush=True); input()"
     with killable(script, tmp_path) as tests:
         assert tests.stdout is not None
@@ -279,7 +279,7 @@ def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
     own = ["-p", "conftest", "-p", "no:cacheprovider", "-W", "ignore::ResourceWarning", "-c", os.devnull]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *own, "-rE", f"--rootdir={tmp_path}", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": str(TESTS), "SQSJKR_TEST_PATIENCE": "1"},
         check=False,
         capture_output=True,
         text=True,

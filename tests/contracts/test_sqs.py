@@ -11,7 +11,7 @@ import pytest
 from faults.proxy import Proxy
 from faults.rules import Fault
 from fleet import Fleet
-from servers import until
+from servers import PATIENCE, until
 from sqsjkr import clock
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.sqs.client import QueueClient
@@ -54,7 +54,7 @@ async def sender(url: str, terms: Terms) -> AsyncIterator[SQSSender]:
 
 
 async def receive_one(queue: SQSQueue) -> Message:
-    deadline = clock.now() + 5.0
+    deadline = clock.now() + PATIENCE
     while clock.now() < deadline:
         for message in await queue.receive(1, 1.0):
             return message

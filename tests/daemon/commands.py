@@ -34,7 +34,7 @@ def sqsjkr(*words: str, env: Mapping[str, str] | None = None, stdin: bytes | Non
         [*SQSJKR, *words],
         env={**servers.clean_environment(), **(env or {})},
         capture_output=True,
-        timeout=60,
+        timeout=servers.PATIENCE,
         check=False,
         **given,  # type: ignore[call-overload]
     )

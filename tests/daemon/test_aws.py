@@ -24,7 +24,7 @@ from aiohttp import web
 from botocore.awsrequest import AWSResponse
 from botocore.session import Session
 
-from servers import free_port, until
+from servers import PATIENCE, free_port, until
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.credentials import Account
@@ -265,7 +265,7 @@ async def test_an_error_says_whether_aws_may_have_acted(
 ) -> None:
     service.answers = [trouble]
     with pytest.raises(AWSUnavailable) as caught:
-        await (await opened()).call("sqs", "SendMessage", {}, timeout=0.5, attempts=1)
+        await (await opened()).call("sqs", "SendMessage", {}, timeout=2 if trouble is never else PATIENCE, attempts=1)
     assert len(service.seen) == 1
     assert caught.value.ambiguous is ambiguous
 
@@ -282,14 +282,14 @@ async def test_where_nothing_listens_nothing_was_done(opened: Opened, monkeypatc
 
 async def test_one_answer_may_take_the_patience(service: Service, opened: Opened) -> None:
     service.answers = [never]
-    with pytest.raises(AWSUnavailable, match=r"no answer within 0\.2 s"):
-        await (await opened(patience=0.2)).call("sqs", "ListQueues", {}, attempts=1)
+    with pytest.raises(AWSUnavailable, match=r"no answer within 2 s"):
+        await (await opened(patience=2)).call("sqs", "ListQueues", {}, attempts=1)
 
 
 async def test_a_long_polls_own_wait_is_added_to_the_patience(service: Service, opened: Opened) -> None:
     service.answers = [never]
-    with pytest.raises(AWSUnavailable, match=r"no answer within 0\.3 s"):
-        await (await opened(patience=0.1)).call("sqs", "ReceiveMessage", {}, waiting=0.2, attempts=1)
+    with pytest.raises(AWSUnavailable, match=r"no answer within 2\.5 s"):
+        await (await opened(patience=2)).call("sqs", "ReceiveMessage", {}, waiting=0.5, attempts=1)
 
 
 QUEUE = "https://sqs.us-east-1.amazonaws.com/1/jobs"
@@ -374,8 +374,8 @@ async def test_keys_that_no_sts_confirms_are_not_refused(opened: Opened) -> None
 
 async def test_no_answer_in_time_is_told_with_the_time(service: Service, opened: Opened) -> None:
     service.answers = [never]
-    with pytest.raises(AWSUnavailable, match=r"no answer within 0\.2 s"):
-        await (await opened()).call("sqs", "ListQueues", {}, timeout=0.2, attempts=1)
+    with pytest.raises(AWSUnavailable, match=r"no answer within 2 s"):
+        await (await opened()).call("sqs", "ListQueues", {}, timeout=2, attempts=1)
 
 
 async def test_a_poll_that_is_cut_off_ends_at_the_server_too(service: Service, opened: Opened) -> None:
@@ -392,7 +392,7 @@ async def test_a_poll_that_is_cut_off_ends_at_the_server_too(service: Service, o
     poll = asyncio.create_task((await opened()).call("sqs", "ReceiveMessage", {}, timeout=30))
     await until(lambda: service.seen, description="the poll arrived")
     poll.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await ended.wait()
     with pytest.raises(asyncio.CancelledError):
         await poll
@@ -531,7 +531,7 @@ async def test_keys_that_end_soon_are_renewed_while_calls_go_on_with_them(
         await aws.call("sqs", "ListQueues", {})
     assert set(service.keys()) == {"AKID2"}
     (tmp_path / "go").touch()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while service.keys()[-1] != "AKID3":
             await aws.call("sqs", "ListQueues", {})
     assert runs(tmp_path) == 3
@@ -559,7 +559,7 @@ async def test_keys_whose_renewal_hangs_are_used_to_their_end(
     await aws.call("sqs", "ListQueues", {})
     assert service.keys() == ["AKID2"]
     (tmp_path / "go").touch()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while service.keys()[-1] != "AKID3":
             await aws.call("sqs", "ListQueues", {})
 
@@ -579,9 +579,9 @@ async def test_keys_that_have_ended_without_new_ones_stop_the_call(
     service: Service, opened: Opened, vending: Vending, tmp_path: Path
 ) -> None:
     (tmp_path / "go").touch()
-    vending(2, then="sys.exit('the vault is closed')")
-    aws = await opened(profile="p")
-    end = datetime.now(UTC) + timedelta(seconds=2)
+    vending(3, then="sys.exit('the vault is closed')")
+    aws = await opened(profile="p", patience=PATIENCE)
+    end = datetime.now(UTC) + timedelta(seconds=3)
     await until(lambda: datetime.now(UTC) > end, description="the keys ended")
     with pytest.raises(BackendUnavailable, match=r"credentials have expired: .*the vault is closed"):
         await aws.call("sqs", "ListQueues", {})
@@ -608,7 +608,7 @@ async def test_a_source_of_keys_that_hangs_does_not_keep_the_process_alive(tmp_p
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)

@@ -154,7 +154,7 @@ def test_jobs_are_sent_while_a_slow_producer_thinks(tmp_path: Path) -> None:
     servers.wait_until(
         lambda: are_sent(tmp_path, 1), description="the first job was on the queue, the producer still writing"
     )
-    out, _ = sender.communicate(b'{"command":"b"}\n', timeout=10)
+    out, _ = sender.communicate(b'{"command":"b"}\n', timeout=servers.PATIENCE)
     assert out == b"sent 2, rejected 0\n"
 
 
@@ -172,7 +172,7 @@ def test_a_line_longer_than_sqs_takes_is_refused_in_little_memory(tmp_path: Path
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=servers.PATIENCE,
     )
 
     assert sender.stdout == "sent 2, rejected 1\n", sender.stderr
@@ -339,7 +339,7 @@ def test_an_interrupted_send_finishes_its_batch_and_says_which_line_was_the_last
     with _held_at_the_second_batch(path, tmp_path, aws_env) as (sender, go_on):
         sender.send_signal(number)
         go_on.set()
-        out, said = sender.communicate(timeout=60)
+        out, said = sender.communicate(timeout=servers.PATIENCE)
 
     assert (sender.returncode, out) == (130, "sent 20, rejected 0\n")
     rest = f"tail -n +21 {path} | sqsjkr send --json - (and the same options)"
@@ -353,7 +353,7 @@ def test_a_second_interruption_cuts_the_batch_off_and_names_its_lines(
     with _held_at_the_second_batch(path, tmp_path, aws_env) as (sender, _):
         sender.send_signal(signal.SIGINT)
         sender.send_signal(signal.SIGTERM)  # two of one kind could become one
-        out, said = sender.communicate(timeout=60)
+        out, said = sender.communicate(timeout=servers.PATIENCE)
 
     assert (sender.returncode, out) == (130, "sent 10, rejected 0\n")
     assert "lines 11 to 20 were being sent and may be on the queue; line 10 of" in said
@@ -369,7 +369,7 @@ def test_an_interrupted_send_from_a_pipe_names_its_last_line(tmp_path: Path) -> 
         sender.stdin.flush()
         servers.wait_until(lambda: are_sent(tmp_path, 2), description="two jobs were on the queue")
         sender.send_signal(signal.SIGTERM)
-        out, said = sender.communicate(timeout=60)
+        out, said = sender.communicate(timeout=servers.PATIENCE)
 
     assert (sender.returncode, out) == (130, "sent 2, rejected 0\n")
     assert said == "sqsjkr: interrupted: line 2 of stdin was the last one sent\n"

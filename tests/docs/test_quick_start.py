@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from servers import PATIENCE
 from sqsjkr.job import decode
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -21,7 +22,7 @@ def test_the_quick_start_says_what_became_of_each_job(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     table = done.stdout.partition("# What became of each job:\n")[2].splitlines()[:5]
     assert done.returncode == 0, done.stdout + done.stderr

@@ -186,7 +186,7 @@ class Chaos:
         for seat in self.seats:
             seat.daemon.signal(signal.SIGTERM)
         for seat in self.seats:
-            if (code := seat.daemon.wait(30)) != 0:
+            if (code := seat.daemon.wait()) != 0:
                 problems.append(
                     Violation(promise="a stop is orderly", text=f"{seat.worker} left with exit code {code}")
                 )

@@ -20,6 +20,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
+import servers
 from faults import rules
 from faults.rules import Answer, Call, Fault, Rule
 
@@ -129,7 +130,7 @@ class Proxy:
         return [call for call in wanted if worker in (None, call.worker) and fault in (None, call.fault)]
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(servers.PATIENCE)
 
     async def _open(self) -> None:
         # A new connection for each request: a kept one that the server closes meanwhile would look like a fault.
@@ -146,7 +147,7 @@ class Proxy:
             task.cancel()
         await self._session.close()
         if rest := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(rest, timeout=5)
+            await asyncio.wait(rest, timeout=servers.PATIENCE)
 
     async def _bind(self, worker: str) -> None:
         async def serve(request: web.BaseRequest) -> web.StreamResponse:

@@ -19,7 +19,7 @@ def test_the_fence_grows_across_workers_and_takeovers(worker: StartWorker, fleet
     for job in ("first", "second"):
         fleet.send_job(command=history.command(job), lock_id="L")
         servers.wait_until(lambda job=job: history.has("end", job), description=f"the {job} job ran")
-    fleet.send_job(command=history.command("taken", beats=100), lock_id="L")
+    fleet.send_job(command=history.held("taken"), lock_id="L")
     servers.wait_until(lambda: history.has("begin", "taken"), description="a third job ran")
     a.kill_tree()  # so nobody gives the lock back
     fleet.sqs("PurgeQueue", QueueUrl=fleet.queue_url)
@@ -37,7 +37,7 @@ def test_a_frozen_workers_jobs_end_before_its_lock_is_taken_over(
     worker: StartWorker, fleet: Fleet, history: History
 ) -> None:
     a = worker("a", max_concurrent_num=1)
-    fleet.send_job(command=history.command("frozen", "family", 25), lock_id="L")
+    fleet.send_job(command=history.held("frozen", "family"), lock_id="L")
     servers.wait_until(lambda: history.has("beat", "frozen"), description="the job ran")
     process = worker_of(a)
     assert process is not None
@@ -46,6 +46,7 @@ def test_a_frozen_workers_jobs_end_before_its_lock_is_taken_over(
     worker("b")
 
     assert a.wait() == 3, "the guard has ended it"
+    history.release("frozen")
     servers.wait_until(lambda: history.has("end", "frozen"), description="the job had run again")
     servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     ran = attempts(history.notes())

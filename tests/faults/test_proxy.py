@@ -27,7 +27,7 @@ Aside = Callable[..., Future[Any]]
 def sqs(proxy: Proxy, fleet: Fleet) -> Ask:
     """Calls SQS through the proxy, as the worker named."""
 
-    def call(operation: str, *, worker: str = "", timeout: float = 10, **payload: Any) -> Answered:
+    def call(operation: str, *, worker: str = "", timeout: float = servers.PATIENCE, **payload: Any) -> Answered:
         body = {"QueueUrl": fleet.queue_url, **payload}
         return servers.call(proxy.listen(worker), "sqs", operation, body, timeout=timeout)
 
@@ -38,7 +38,7 @@ def sqs(proxy: Proxy, fleet: Fleet) -> Ask:
 def update(proxy: Proxy, fleet: Fleet) -> Ask:
     """Adds one to the `Count` of a row through the proxy."""
 
-    def call(worker: str = "", timeout: float = 10) -> Answered:
+    def call(worker: str = "", timeout: float = servers.PATIENCE) -> Answered:
         counting = {"UpdateExpression": "ADD #n :one", "ExpressionAttributeNames": {"#n": "Count"}}
         payload = {"TableName": fleet.table, "Key": {"Id": {"S": "row"}, "Type": {"S": "test"}}} | counting
         payload |= {"ExpressionAttributeValues": {":one": {"N": "1"}}}
@@ -56,7 +56,7 @@ def aside() -> Iterator[Aside]:
 @pytest.fixture
 def poll(proxy: Proxy, sqs: Ask, aside: Aside) -> Future[Any]:
     """A long poll by worker "a" that the server has."""
-    polling = aside(sqs, "ReceiveMessage", WaitTimeSeconds=5, worker="a")
+    polling = aside(sqs, "ReceiveMessage", WaitTimeSeconds=20, worker="a")
     servers.wait_until(lambda: proxy.seen("ReceiveMessage"), description="the long poll had come")
     return polling
 
@@ -122,17 +122,29 @@ def test_a_stray_request_arrives_when_its_client_is_gone(proxy: Proxy, fleet: Fl
     servers.wait_until(lambda: counted(fleet) == 1, description="the stray request arrived")
 
 
-@pytest.mark.parametrize(("fault", "at_once"), [(Fault.DELAY, 0), (Fault.LATE, 1)])
+@pytest.mark.parametrize("fault", [Fault.DELAY, Fault.LATE])
 def test_a_delay_comes_before_the_server_acts_and_a_late_answer_after(
-    fault: Fault, at_once: int, proxy: Proxy, fleet: Fleet, update: Ask, aside: Aside
+    fault: Fault, proxy: Proxy, fleet: Fleet, update: Ask, aside: Aside
 ) -> None:
+    proxy.add(fault, seconds=3600)
+
+    answer = aside(update)
+    servers.wait_until(lambda: proxy.faults[fault] == 1, description="the proxy had the request")
+    if fault is Fault.LATE:
+        servers.wait_until(lambda: counted(fleet) == 1, description="the server had acted")
+    assert not answer.done()
+    proxy.cut("", "dynamodb", refuse=True)
+    with pytest.raises(ConnectionResetError):
+        answer.result()
+    assert counted(fleet) == (fault is Fault.LATE)
+
+
+@pytest.mark.parametrize("fault", [Fault.DELAY, Fault.LATE])
+def test_a_delay_is_as_long_as_its_rule_says(fault: Fault, proxy: Proxy, fleet: Fleet, update: Ask) -> None:
     proxy.add(fault, seconds=0.4)
 
     begun = time.monotonic()
-    answer = aside(update)
-    servers.wait_until(lambda: proxy.faults[fault] == 1, description="the proxy had the request")
-    servers.wait_until(lambda: counted(fleet) == at_once, timeout=0.3, description="the row was as expected")
-    assert answer.result()[0] == 200
+    assert update()[0] == 200
     assert time.monotonic() - begun >= 0.4
     assert counted(fleet) == 1
 
@@ -141,7 +153,7 @@ def test_a_request_hangs_until_its_rule_is_released(proxy: Proxy, fleet: Fleet, 
     rule = proxy.add(Fault.HANG)
 
     with pytest.raises(TimeoutError):
-        update(timeout=0.1)
+        update(timeout=2)
     waiting = aside(update)
     servers.wait_until(lambda: rule.hits == 2, description="both requests had come")
     assert counted(fleet) == 0
@@ -217,7 +229,8 @@ def test_a_clock_that_differs_shows_in_the_date_and_refuses_signatures(
 
     assert answer.status == status
     (date,) = answer.headers.get_all("Date", [])
-    assert abs(parsedate_to_datetime(date) - signed - timedelta(seconds=shift)) < timedelta(seconds=5)
+    there = parsedate_to_datetime(date) - timedelta(seconds=shift)
+    assert signed - timedelta(seconds=1) <= there <= datetime.now(UTC), "a Date header counts whole seconds"
 
 
 def test_one_worker_is_cut_off_from_one_service(
@@ -248,7 +261,7 @@ def test_a_refused_worker_finds_nobody_listening_until_healed(proxy: Proxy, sqs:
     proxy.cut("a", refuse=True)
 
     with pytest.raises(ConnectionResetError):
-        poll.result(2)
+        poll.result(servers.PATIENCE)
     with pytest.raises(ConnectionRefusedError):
         sqs("ReceiveMessage", worker="a")
     assert sqs("ReceiveMessage", worker="b")[0] == 200
@@ -259,7 +272,7 @@ def test_a_refused_worker_finds_nobody_listening_until_healed(proxy: Proxy, sqs:
 def test_one_service_alone_can_refuse_a_worker(proxy: Proxy, sqs: Ask, update: Ask, poll: Future[Any]) -> None:
     proxy.cut("a", "sqs", refuse=True)
 
-    for refused in (lambda: poll.result(2), lambda: sqs("ReceiveMessage", worker="a")):
+    for refused in (lambda: poll.result(servers.PATIENCE), lambda: sqs("ReceiveMessage", worker="a")):
         with pytest.raises(ConnectionResetError):
             refused()
     assert update("a")[0] == 200

@@ -50,7 +50,7 @@ def test_the_oldest_waiter_is_next(worker: StartWorker, fleet: Fleet, history: H
 def test_the_end_of_its_life_time_ends_the_wait(worker: StartWorker, fleet: Fleet, history: History) -> None:
     fleet.put(HELD)
     a = worker("a", scale=1)
-    fleet.send_job(command=history.command("job"), lock_id="held", life_time="8s")
+    fleet.send_job(command=history.command("job"), lock_id="held", life_time="20s")
 
     a.wait_for_line("job.waiting")
     a.wait_for_line("expired")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servers import until
+from servers import PATIENCE, until
 from sqsjkr.app import build_worker
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import FILE, Store
@@ -136,7 +136,7 @@ class Sqsjkr:
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Look into the store, or change it behind the worker's back."""
-        connection = sqlite3.connect(self._directory / FILE, timeout=5)
+        connection = sqlite3.connect(self._directory / FILE, timeout=PATIENCE)
         try:
             with connection:
                 return connection.execute(statement, values).fetchall()

@@ -48,7 +48,7 @@ async def test_23_a_stop_lets_running_jobs_end(sqsjkr: Sqsjkr, tmp_path: Path) -
     """Within the grace period; what waits to be started is on the queue again at once."""
     command = f"touch {tmp_path}/begun; until [ -e {tmp_path}/end ]; do sleep 0.01; done"
     await sqsjkr.send(command=command, lock_id="report")
-    sqsjkr.start(grace=60)
+    sqsjkr.start(grace=86_400)
     await until((tmp_path / "begun").exists, description="the first ran")
     await sqsjkr.send(command=f"touch {tmp_path}/second", lock_id="report")
     await until(lambda: sqsjkr.stats.outcomes["locked"], description="the second waited for its lock")
@@ -56,7 +56,8 @@ async def test_23_a_stop_lets_running_jobs_end(sqsjkr: Sqsjkr, tmp_path: Path) -
 
     stopping = asyncio.create_task(sqsjkr.stop())
 
-    await until(lambda: sqsjkr.visible == 1, timeout=1, description="the second was left for others")
+    await until(lambda: sqsjkr.visible == 1, description="the second was left for others")
+    assert sqsjkr.stats.outcomes["returned"] == 1, "given back: its hiding did not just lapse"
     assert not stopping.done()
     (tmp_path / "end").touch()
     await stopping
@@ -68,8 +69,8 @@ async def test_23_a_stop_lets_running_jobs_end(sqsjkr: Sqsjkr, tmp_path: Path) -
 
 async def test_24_a_job_that_outlives_the_grace_period_is_told_to_end(sqsjkr: Sqsjkr, tmp_path: Path) -> None:
     """It gets TERM; its message is on the queue again at once, and it is no failure."""
-    await sqsjkr.send(command=f'trap "touch {tmp_path}/told; exit" TERM; touch {tmp_path}/begun; sleep 60 & wait')
-    sqsjkr.start(grace=0.1)
+    await sqsjkr.send(command=f'trap "touch {tmp_path}/told; exit" TERM; touch {tmp_path}/begun; sleep 86400 & wait')
+    sqsjkr.start(grace=0.1, kill_after=8.0)
     await until((tmp_path / "begun").exists, description="the job ran")
 
     await sqsjkr.stop()
@@ -88,20 +89,18 @@ async def test_25_a_job_that_does_not_listen_is_killed(sqsjkr: Sqsjkr, tmp_path:
     begun = time.monotonic()
     await sqsjkr.stop()
 
-    assert 0.4 <= time.monotonic() - begun < 3
+    assert time.monotonic() - begun >= 0.4
     assert sqsjkr.visible == 1
 
 
 async def test_26_a_second_signal_ends_the_grace_period(sqsjkr: Sqsjkr, tmp_path: Path) -> None:
     """Who cannot wait says so twice."""
-    await sqsjkr.send(command=f"touch {tmp_path}/begun; sleep 60")
-    sqsjkr.start(grace=60)
+    await sqsjkr.send(command=f"touch {tmp_path}/begun; sleep 86400")
+    sqsjkr.start(grace=86_400)
     await until((tmp_path / "begun").exists, description="the job ran")
 
-    begun = time.monotonic()
     await sqsjkr.stop(times=2)
 
-    assert time.monotonic() - begun < 3
     assert sqsjkr.visible == 1
 
 

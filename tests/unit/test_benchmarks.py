@@ -14,6 +14,8 @@ from benchmarks.standing import ACCOUNT, QUEUE, Fifo, Standin
 from botocore.config import Config
 from botocore.exceptions import ProxyConnectionError, SSLError
 
+from servers import PATIENCE
+
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made by openssl")
 
 
@@ -66,7 +68,7 @@ def test_the_pipe_says_when_a_command_ran_and_that_none_did(tmp_path: Path) -> N
         with pytest.raises(RuntimeError, match="did not run"):
             fifo.wait(0.01)
         subprocess.run(["sh", "-c", fifo.command], check=True)
-        fifo.wait(1.0)
+        fifo.wait(PATIENCE)
 
 
 def test_the_table_marks_what_meets_its_target_and_what_does_not() -> None:
