@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import resource
 import statistics
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.stalls import between as stalls_between
 from benchmarks.standing import TABLE, Fifo, Standin
 from benchmarks.subject import Daemon, Subject
 
@@ -55,6 +57,25 @@ def distant(bench: Bench, subject: Subject) -> Sample:
     return {"distant_throughput": sample["throughput"], "distant_cpu": sample["cpu"]}
 
 
+def distant_wide(bench: Bench, subject: Subject) -> Sample:
+    """The same with 200 slots."""
+    sample = _burst(bench, subject, bench.jobs(2000), answers_in=5.0, slots=200)
+    return {"distant_wide_throughput": sample["throughput"], "distant_wide_cpu": sample["cpu"]}
+
+
+def stalls(bench: Bench, subject: Subject) -> Sample:
+    """The burst with a probe in the daemon's event loop (`stalls.py`)."""
+    found = bench.folder / f"stalls-{time.monotonic_ns()}"
+    jobs = bench.jobs(4000)
+    with Standin(bench.tls) as standin, Daemon(subject.probed(found), standin, bench.folder, slots=SLOTS) as daemon:
+        _settle(standin)
+        begun = time.monotonic()
+        standin.fill("true", jobs)
+        done = daemon.wait(jobs)
+        daemon.stop()
+    return stalls_between(json.loads(found.read_text()), begun, done)
+
+
 def handover(bench: Bench, subject: Subject) -> Sample:
     """200 jobs behind one lock: from one holder's only instruction to the next one's, its end and unlock included."""
     stamps = bench.folder / f"stamps-{time.monotonic_ns()}"
@@ -68,10 +89,12 @@ def handover(bench: Bench, subject: Subject) -> Sample:
     return {"handover_p50": statistics.median(gaps), "handover_p99": statistics.quantiles(gaps, n=100)[98]}
 
 
-def _burst(bench: Bench, subject: Subject, jobs: int, *, answers_in: float = 0.0, **fields: object) -> Sample:
+def _burst(
+    bench: Bench, subject: Subject, jobs: int, *, answers_in: float = 0.0, slots: int = SLOTS, **fields: object
+) -> Sample:
     with (
         Standin(bench.tls, answers_in=answers_in) as standin,
-        Daemon(subject, standin, bench.folder, slots=SLOTS) as daemon,
+        Daemon(subject, standin, bench.folder, slots=slots) as daemon,
     ):
         _settle(standin)
         standin.reset()

@@ -27,28 +27,35 @@ class Figure:
     """The target, if less is better."""
     least: float | None = None
     """The target, if more is better."""
-    of_peer: float | None = None
-    """With a peer measured beside it, the target is so many times the peer's median."""
+    most_of_peer: float | None = None
+    """With a peer measured beside it, the target is at most so many times the peer's median."""
+    least_of_peer: float | None = None
+    """With a peer measured beside it, the target is at least so many times the peer's median."""
 
     def target(self, peer: float | None = None) -> tuple[str, float] | None:
         """The bound in force, with its sign."""
-        sign, bound = ("≤", self.most) if self.most is not None else ("≥", self.least)
-        if bound is None:
-            return None
-        if peer is not None and self.of_peer is not None:
-            bound = self.of_peer * peer
-        return sign, bound
+        if peer is not None and self.most_of_peer is not None:
+            return "≤", self.most_of_peer * peer
+        if peer is not None and self.least_of_peer is not None:
+            return "≥", self.least_of_peer * peer
+        if self.most is not None:
+            return "≤", self.most
+        return None if self.least is None else ("≥", self.least)
 
 
 FIGURES = (
-    Figure("throughput", "throughput, 20 slots, 2,000 jobs of `true`", "jobs/s", least=770, of_peer=1.3),
-    Figure("cpu", "CPU a job, daemon and children", "ms", most=1.6, of_peer=1.0),
+    Figure("throughput", "throughput, 20 slots, 2,000 jobs of `true`", "jobs/s", least_of_peer=1.4),
+    Figure("cpu", "CPU a job, daemon and children", "ms", most_of_peer=0.88),
     Figure("sqs", "SQS requests a job, queue full", "", most=0.25),
-    Figure("dynamodb", "DynamoDB requests a job, no lock", "", most=1.1),
-    Figure("locked_dynamodb", "DynamoDB requests a job, uncontended lock", "", most=3.1),
+    Figure("dynamodb", "DynamoDB requests a job, no lock", "", most=0.4),
+    Figure("locked_dynamodb", "DynamoDB requests a job, uncontended lock", "", most=2.5),
     Figure("locked_throughput", "throughput, 20 slots, each job with a lock of its own", "jobs/s"),
-    Figure("distant_throughput", "throughput, 20 slots, server answers in 5 ms", "jobs/s"),
-    Figure("distant_cpu", "CPU a job, server answers in 5 ms", "ms"),
+    Figure("distant_throughput", "throughput, 20 slots, server answers in 5 ms", "jobs/s", least_of_peer=5.0),
+    Figure("distant_cpu", "CPU a job, server answers in 5 ms", "ms", most_of_peer=0.75),
+    Figure("distant_wide_throughput", "throughput, 200 slots, server answers in 5 ms", "jobs/s"),
+    Figure("distant_wide_cpu", "CPU a job, 200 slots, server answers in 5 ms", "ms"),
+    Figure("stall_p999", "event loop late under full load, p99.9", "ms", most=5),
+    Figure("stall_longest", "event loop late under full load, longest", "ms"),
     Figure("handover_p50", "lock handover, 200 jobs behind one lock, p50", "ms"),
     Figure("handover_p99", "lock handover, p99", "ms"),
     Figure("latency_p50", "pickup latency, idle daemon, p50 of 200", "ms", most=10),
@@ -107,6 +114,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "burst": experiments.burst,
     "locked": experiments.locked,
     "distant": experiments.distant,
+    "distant-wide": experiments.distant_wide,
+    "stalls": experiments.stalls,
     "handover": experiments.handover,
     "latency": experiments.latency,
     "life": experiments.life,
@@ -122,5 +131,5 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 LONG = {"background": 2, "sleep": 3, "latency-by-slots": 3}
 """Experiments that take minutes are run less often."""
-OURS_ALONE = {"embedded"}
+OURS_ALONE = {"embedded", "stalls"}
 """Experiments that a peer has nothing to set against."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +47,11 @@ class Subject:
         """This checkout, as the Python that runs the benchmark sees it."""
         command = (sys.executable, "-m", "sqsjkr", "run")
         return cls(name="ours", command=command, option="--conf", environment=environment)
+
+    def probed(self, found: Path) -> Subject:
+        """Our daemon with a probe in its event loop, which writes its findings into a file."""
+        command = (sys.executable, "-m", "benchmarks.stalls", str(found), "run")
+        return replace(self, command=command)
 
     @classmethod
     def peer(cls, command: str, environment: Callable[[Standin], dict[str, str | None]]) -> Subject:

@@ -1,5 +1,6 @@
 """The benchmarks measure what they say, as far as that can be told without measuring."""
 
+import asyncio
 import contextlib
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from typing import Any
 
 import botocore.session
 import pytest
-from benchmarks import peers, plots, report, scale
+from benchmarks import peers, plots, report, scale, stalls
 from benchmarks.standing import ACCOUNT, QUEUE, Fifo, Standin
 from botocore.config import Config
 from botocore.exceptions import ProxyConnectionError, SSLError
@@ -72,15 +73,15 @@ def test_the_pipe_says_when_a_command_ran_and_that_none_did(tmp_path: Path) -> N
 
 
 def test_the_table_marks_what_meets_its_target_and_what_does_not() -> None:
-    samples = {"ours": {"throughput": [700.0, 800.0, 900.0], "cpu": [2.0, 1.9, 1.8]}}
+    samples = {"ours": {"sqs": [0.1, 0.2, 0.3], "dynamodb": [2.0, 1.9, 1.8]}}
     lines = report.table(samples, {}, runs=3, quick=False).splitlines()
-    assert lines[2].endswith("| **800** jobs/s | 700 to 900 | ✓ |")
-    assert lines[3].endswith("| **1.90** ms | 1.80 to 2 | ✗ |")
+    assert lines[2].endswith("| **0.20** | 0.10 to 0.30 | ✓ |")
+    assert lines[3].endswith("| **1.90** | 1.80 to 2 | ✗ |")
 
 
 def test_beside_a_peer_the_target_is_a_multiple_of_the_peer_s_median() -> None:
     samples = {"ours": {"throughput": [1000.0]}, "peer": {"throughput": [800.0]}}
-    assert "| ≥ 1,040 jobs/s | **1,000** jobs/s | one run | ✗ | 800 | one run | 1.25 |" in report.table(
+    assert "| ≥ 1,120 jobs/s | **1,000** jobs/s | one run | ✗ | 800 | one run | 1.25 |" in report.table(
         samples, {}, runs=1, quick=False
     )
 
@@ -95,6 +96,18 @@ def test_a_standin_can_answer_as_late_as_aws() -> None:
         begun = time.monotonic()
         standin.send("true")
         assert time.monotonic() - begun >= 0.05
+
+
+async def test_a_probe_sees_how_long_the_event_loop_did_not_come_round() -> None:
+    looks: list[tuple[float, float]] = []
+    probing = asyncio.create_task(stalls.probe(looks))
+    await asyncio.sleep(0.01)
+    begun = time.monotonic()
+    time.sleep(0.05)
+    await asyncio.sleep(0.01)
+    probing.cancel()
+    assert stalls.between(looks, begun, time.monotonic())["stall_longest"] >= 40
+    assert stalls.between([(1.0, 0.5), (2.0, 0.1), (3.0, 0.1)], 2.0, 3.0)["stall_longest"] == 100
 
 
 def test_flatness_is_how_far_the_slowest_median_stays_behind_the_fastest() -> None:
