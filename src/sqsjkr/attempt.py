@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqsjkr.job import Job
 from sqsjkr.message import Message
+from sqsjkr.outcome import Ending
 from sqsjkr.plan import AS_ASKED
 
 
@@ -14,7 +15,19 @@ class Attempt:
     and claim, so that two jobs of one worker exclude each other, too.
     """
 
-    __slots__ = ("asked", "claimed", "deleted", "fencing_token", "id", "job", "locked", "message", "plan")
+    __slots__ = (
+        "asked",
+        "claim_key",
+        "claimed",
+        "deleted",
+        "fencing_token",
+        "id",
+        "job",
+        "locked",
+        "message",
+        "plan",
+        "refusal",
+    )
 
     def __init__(self, message: Message, attempt_id: str) -> None:
         self.id = attempt_id
@@ -23,6 +36,10 @@ class Attempt:
         """Set by the reader; None if the body is not a valid job."""
         self.plan = AS_ASKED
         """Set by the reader: what is executed for the job, and how."""
+        self.refusal: Ending | None = None
+        """Set by the reader if the job is not to run, whatever lock and claim say. The gate gives it, once claimed."""
+        self.claim_key = message.id
+        """What the throttler knows the message by: its copies have the same key."""
         self.locked = False
         """The lock was asked for, and may be held even if no answer came."""
         self.claimed = False
@@ -31,7 +48,8 @@ class Attempt:
         """A locker or throttler has answered, with yes or no."""
         self.fencing_token = 0
         self.deleted = False
-        """``ack = "start"``: the message has left the queue, so the job never runs again."""
+        """The message has left the queue before its settlement ended (``ack = "start"``, or it was buried), so the job
+        never runs again."""
 
     @property
     def name(self) -> str:

@@ -89,7 +89,7 @@ class Gate:
     async def give_back_claim(self, attempt: Attempt, *, done: bool) -> None:
         """Remember a job that is ``done``; else let its next delivery run. Raises ``BackendUnavailable``."""
         close = self._throttler.confirm if done else self._throttler.forget
-        await close(attempt.message.id, attempt.id)
+        await close(attempt.claim_key, attempt.id)
         attempt.claimed = False
 
     async def _answer(self, attempt: Attempt) -> Ending | None:
@@ -105,7 +105,7 @@ class Gate:
         # A copy must not have the lock, not even until its claim is answered: another job with abort_if_locked would
         # give up for nothing.
         may_be_a_copy = message.receive_count > 1
-        refusal = _expired(job, message.age_at(self._now()))
+        refusal = attempt.refusal or _expired(job, message.age_at(self._now()))
         if refusal is None and not may_be_a_copy:
             refusal = await self._lock(attempt, job)
         if refusal is None or refusal.outcome is not Outcome.LOCKED:  # a job that only waits leaves no claim
@@ -136,7 +136,7 @@ class Gate:
 
     async def _claim(self, attempt: Attempt) -> Ending | None:
         attempt.claimed = True
-        claim = await self._throttler.claim(attempt.message.id, attempt.id)
+        claim = await self._throttler.claim(attempt.claim_key, attempt.id)
         attempt.asked = True
         if claim is Claim.FRESH:
             return None

@@ -287,14 +287,15 @@ class Queue(QueueRequests):
             await self._hiding(Hiding(held.message.id, held.receipt, max(0.0, min(delay, left))))
         self._visibility.remove(held)
 
-    async def bury(self, message: Message, reason: str) -> None:
+    async def bury(self, message: Message, reason: str) -> bool:
         """Move the message to the dead-letter queue with the reason; where that is impossible, hide it for an hour.
 
-        May be called again until it is answered: the body is then on both queues at worst, never on none.
+        Returns whether it has left this queue. May be called again until it is answered: the body is then on both
+        queues at worst, never on none.
         """
         held = self._visibility.held.get(message.id)
         if held is None:
-            return
+            return True
         if self.facts.dead_letters is None:
             text = (
                 f"{message.id} can't run, and {self.facts.name} has no dead-letter queue: it stays there, hidden for "
@@ -302,7 +303,7 @@ class Queue(QueueRequests):
             )
             emit(Event.NO_DEAD_LETTER_QUEUE, text, level="error", message_id=message.id)
             await self.release(message, NO_GRAVE)
-            return
+            return False
         if not held.buried:
             try:
                 await self._bury(message, reason)
@@ -310,11 +311,12 @@ class Queue(QueueRequests):
                 text = f"{message.id} can't be moved to the dead-letter queue; hidden for an hour ({reason}): {refused}"
                 emit(Event.JOB_BURIED, text, message_id=message.id)
                 await self.release(message, NO_GRAVE)
-                return
+                return False
             held.buried = True
             text = f"{message.id} moved to the dead-letter queue {self.facts.dead_letters}: {reason}"
             emit(Event.JOB_BURIED, text, message_id=message.id)
         await self.delete(message)
+        return True
 
 
 class _Group:

@@ -52,15 +52,18 @@ class Settler:
         self._closing = False
 
     async def settle(self, attempt: Attempt, ending: Ending) -> Ending:
-        """Settle one message: give back lock and claim, then wait here, or delete, release or bury it.
+        """Settle one message: give back lock and claim, then wait here, or delete or release it.
 
         Returns the ending as it was settled: a job that can't wait here ends as CROWDED. What a lock or claim table
         does not answer in time is given back after the message is settled: a table that is out must not keep the
-        message from other workers.
+        message from other workers. A message that is buried keeps its claim until then, and for good once it has left
+        the queue: else a copy of it could run meanwhile on a worker with another policy.
         """
+        if bury := ending.settlement is Settlement.BURY:
+            await self._tell_queue(attempt, ending)
         done = attempt.deleted or ending.settlement is Settlement.DELETE
         given_back = await self._give_back(attempt, done=done, within=self._budget.give_back_within)
-        if not (ending.settlement is Settlement.KEEP and self._park(attempt, ending)):
+        if not (bury or (ending.settlement is Settlement.KEEP and self._park(attempt, ending))):
             ending = await self._tell_queue(attempt, ending)
         self._journal.settled(attempt, ending)
         self._changed.set()
@@ -139,7 +142,7 @@ class Settler:
         if ending.settlement is Settlement.DELETE:
             verb = partial(self._queue.delete, message)
         elif ending.settlement is Settlement.BURY:
-            verb = partial(self._queue.bury, message, f"{ending.outcome.label}: {ending.detail}")
+            verb = partial(self._bury, attempt, ending)
         else:
             if ending.settlement is Settlement.KEEP:
                 ending = policy.settle_elsewhere(ending, closing=self._closing)
@@ -148,6 +151,10 @@ class Settler:
         if not ending.is_final and (behind := self._queue.behind(message)):
             await self.hand_back(behind, "it follows a message of its group that went back")
         return ending
+
+    async def _bury(self, attempt: Attempt, ending: Ending) -> None:
+        left = await self._queue.bury(attempt.message, f"{ending.outcome.label}: {ending.detail}")
+        attempt.deleted = attempt.deleted or left
 
 
 def _outage(what: str, budget: LeaseBudget) -> Outage:

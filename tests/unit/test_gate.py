@@ -159,6 +159,33 @@ async def test_a_copy_of_a_running_job_is_never_refused_for_good(room: WaitingRo
     assert outcome_of(await gate.admit(an_attempt(age=100.0, **fields))) is Outcome.BUSY
 
 
+REFUSED = Ending(Outcome.REFUSED, "nobody may ask for this")
+
+
+async def test_a_refusal_of_the_reader_is_claimed_before_it_is_given_and_asks_for_no_lock(room: WaitingRoom) -> None:
+    notebook, attempt = Notebook(), an_attempt(lock_id="nightly")
+    attempt.refusal = REFUSED
+    assert await a_gate(Broken(), notebook, room).admit(attempt) == REFUSED
+    assert notebook.claims == {"m": attempt.id}
+    assert attempt.claimed
+
+
+async def test_a_copy_of_a_running_job_is_not_refused_whatever_the_policy_here_says(room: WaitingRoom) -> None:
+    attempt = an_attempt()
+    attempt.refusal = REFUSED
+    assert outcome_of(await a_gate(NoLocker(), Notebook(m="another worker"), room).admit(attempt)) is Outcome.BUSY
+
+
+async def test_a_claim_is_taken_and_given_back_under_the_attempts_own_key(room: WaitingRoom) -> None:
+    notebook, attempt = Notebook(), an_attempt()
+    attempt.claim_key = "another key"
+    gate = a_gate(NoLocker(), notebook, room)
+    assert await gate.admit(attempt) is None
+    assert notebook.claims == {"another key": attempt.id}
+    await give_back(gate, attempt)
+    assert notebook.claims == {}
+
+
 async def test_a_job_whose_message_is_deleted_needs_no_proof() -> None:
     """``ack = "start"``: no worker can receive it, so an outage of the table must not end it."""
 

@@ -52,6 +52,32 @@ async def test_a_bug_in_sqsjkr_costs_its_job_a_delay_and_nobody_a_lock(
         await running
 
 
+async def test_a_buried_message_keeps_its_claim_so_that_no_copy_of_it_runs_elsewhere(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        config, stats = Config(local=str(tmp_path)), Stats(slots=1)
+        resources = Resources(config, stack)
+        await resources.open()
+        queue, claims = resources.queue, []
+        assert isinstance(queue, SQLiteQueue)
+        bury = queue.bury
+
+        async def watched(message: Message, reason: str) -> bool:
+            claims.append(await resources.throttler.claim(message.id, "another"))
+            return await bury(message, reason)
+
+        queue.bury = watched  # type: ignore[method-assign]
+        too_long = "x" * 200_000
+        [message_id] = await queue.send([f'{{"command": "{too_long}"}}'])
+        worker = build_worker(config, resources, stats, SharedState())
+        running = asyncio.create_task(worker.run("a worker of a test"))
+        await until(lambda: stats.outcomes["unstartable"] == 1, description="the job could not be started")
+        assert claims == [Claim.BUSY]
+        assert await queue.depth() == (0, 0, 1)
+        assert await resources.throttler.claim(message_id, "another") is Claim.DONE
+        worker.stop("the test is over")
+        await running
+
+
 class Interrupted:
     """A command that never ends, and remembers why it should have."""
 
