@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.runs import Run
 
 
 @dataclass
@@ -16,17 +17,11 @@ class Lock:
 
 
 @dataclass
-class Claim:
-    owner: str
-    done: bool = False
-
-
-@dataclass
 class Rows:
     """What several workers' tables share."""
 
     locks: dict[str, Lock] = field(default_factory=dict)
-    claims: dict[str, Claim] = field(default_factory=dict)
+    claims: dict[str, Row] = field(default_factory=dict)
     beats: dict[str, int] = field(default_factory=dict)
 
 
@@ -56,22 +51,58 @@ class MemoryTable(Table):
         if lock is not None and lock.owner == owner:
             lock.owner, lock.released = None, owner
 
-    async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
-        claim = self.rows.claims.get(message_id)
-        if claim is not None and (claim.done or claim.owner not in {owner, over}):
-            return Row(owner=claim.owner, done=claim.done)
-        self.rows.claims[message_id] = Claim(owner)
-        return None
+    async def take_claim(self, claiming: Claiming) -> Row:
+        message_id, me = claiming.run.key, claiming.owner
+        row = self.rows.claims.get(message_id, Row(owner=None))
+        if row.done or not (
+            row.owner == me
+            or (row.owner is None and (row.due is None or row.due <= claiming.age))
+            or (row.owner is not None and row.owner == claiming.over and not row.stop)
+        ):
+            return row
+        crashes = row.crashes if claiming.crashes is None else claiming.crashes
+        self.rows.claims[message_id] = replace(row, owner=me, crashes=crashes, due=None)
+        return self.rows.claims[message_id]
 
-    async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
-        for message_id, owner in claims:
-            self.rows.claims[message_id] = Claim(owner, done=True)
+    async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
+        for run, owner in claims:
+            self.rows.claims[run.key] = Row(owner=owner, done=True)
         return [None] * len(claims)
 
     async def drop_claim(self, message_id: str, owner: str) -> None:
-        claim = self.rows.claims.get(message_id)
-        if claim is not None and claim.owner == owner and not claim.done:
+        if (row := self._held(message_id, owner)) is None:
+            return
+        if row.stop:
+            await self.cancel_claim(message_id, row.stop, over=owner)
+        elif row.failures or row.crashes:
+            self.rows.claims[message_id] = replace(row, owner=None)
+        else:
             del self.rows.claims[message_id]
+
+    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+        if (row := self._held(message_id, owner)) is None:
+            return
+        if row.stop:
+            await self.cancel_claim(message_id, row.stop, over=owner)
+        else:
+            self.rows.claims[message_id] = replace(row, owner=None, failures=failures, due=due)
+
+    async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:
+        row = self.rows.claims.get(message_id, Row(owner=None))
+        if not row.done and row.owner in {None, over}:
+            row = replace(row, done=True, due=None, stop="", cancelled_by=by)
+            self.rows.claims[message_id] = row
+        return row
+
+    async def stop_claim(self, message_id: str, by: str) -> Row | None:
+        row = self.rows.claims.get(message_id)
+        if row is not None and row.owner is not None and not row.done:
+            row = self.rows.claims[message_id] = replace(row, stop=by)
+        return row
+
+    def _held(self, message_id: str, owner: str) -> Row | None:
+        row = self.rows.claims.get(message_id)
+        return row if row is not None and row.owner == owner and not row.done else None
 
     async def beat(self, session_id: str) -> None:
         self.rows.beats[session_id] = self.rows.beats.get(session_id, 0) + 1

@@ -30,6 +30,7 @@ from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.plan import Plan
 from sqsjkr.reader import Reader
 from sqsjkr.resources import Resources
+from sqsjkr.runs import Place
 from sqsjkr.settler import Settler
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
 from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
@@ -122,7 +123,19 @@ def build_worker(
     trigger = Trigger(config.life_time_trigger, runner, pause=budget.pause)
     settler = Settler(queue, gate, room, proof, journal, changed, budget=budget)
     delete_first = config.ack == "start"
-    kicker = Kicker(reader, gate, runner, trigger, settler, registry, journal, budget=budget, delete_first=delete_first)
+    place = Place(host=socket.gethostname(), queue=queue.facts.name)
+    kicker = Kicker(
+        reader,
+        gate,
+        runner,
+        trigger,
+        settler,
+        registry,
+        journal,
+        budget=budget,
+        place=place,
+        delete_first=delete_first,
+    )
     backlog = Backlog(queue, room, brake, slots, changed, budget=budget, until_empty=until_empty)
     grace = Grace(period=config.grace_period, kill_after=config.kill_after)
     return Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqsjkr.job import Job
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending
 from sqsjkr.plan import AS_ASKED
+from sqsjkr.runs import LONGEST_COMMAND, Earlier, Place, Run
 
 
 class Attempt:
@@ -17,21 +20,27 @@ class Attempt:
 
     __slots__ = (
         "asked",
+        "begun",
         "claim_key",
         "claimed",
+        "crashes",
         "deleted",
+        "earlier",
+        "failures",
         "fencing_token",
         "id",
         "job",
         "locked",
         "message",
+        "place",
         "plan",
         "refusal",
     )
 
-    def __init__(self, message: Message, attempt_id: str) -> None:
+    def __init__(self, message: Message, attempt_id: str, place: Place = Place()) -> None:  # noqa: B008 - immutable
         self.id = attempt_id
         self.message = message
+        self.place = place
         self.job: Job | None = None
         """Set by the reader; None if the body is not a valid job."""
         self.plan = AS_ASKED
@@ -47,6 +56,14 @@ class Attempt:
         self.asked = False
         """A locker or throttler has answered, with yes or no."""
         self.fencing_token = 0
+        self.begun: float | None = None
+        """When it was claimed, on ``clock.now``; None if it was not."""
+        self.failures = 0
+        """How often the job has failed before, as its claim's row says."""
+        self.crashes = 0
+        """How many workers have died while they ran the job, as its claim's row says."""
+        self.earlier: tuple[Earlier, ...] = ()
+        """What its claim's row says of earlier attempts."""
         self.deleted = False
         """The message has left the queue before its settlement ended (``ack = "start"``, or it was buried), so the job
         never runs again."""
@@ -55,3 +72,50 @@ class Attempt:
     def name(self) -> str:
         """What operators know the job by: its event id, or the message id if the body could not be read."""
         return self.job.event_id if self.job else self.message.id
+
+    def run(self, now: float, ending: Ending | None = None) -> Run:
+        """Return the facts of this attempt at ``now`` (``clock.now``): what is known so far, or how it has ended."""
+        message, job = self.message, self.job
+        run = Run(
+            message_id=message.id,
+            claim_key=self.claim_key,
+            attempt=self.id,
+            event_id=self.name,
+            lock_id=job.lock_id if job else "",
+            command=job.command[:LONGEST_COMMAND] if job else "",
+            host=self.place.host,
+            queue=self.place.queue,
+            sender=message.sender,
+            sent_at=message.sent_at,
+            receive_count=message.receive_count,
+            fence=self.fencing_token,
+            begun_at=None if self.begun is None else self._time_of(self.begun),
+            failures=self.failures,
+            crashes=self.crashes,
+            earlier=self.earlier,
+        )
+        return run if ending is None else _ended(run, ending, self._time_of(now))
+
+    def _time_of(self, moment: float) -> float:
+        """Return a moment of ``clock.now`` in epoch seconds on the queue's clock."""
+        return self.message.sent_at + self.message.age_at(moment)
+
+
+def _ended(run: Run, ending: Ending, at: float) -> Run:
+    end = ending.exit
+    if end is None:  # refused, or not started
+        return replace(run, begun_at=None, ended_at=at, outcome=ending.outcome.label, detail=ending.detail)
+    return replace(
+        run,
+        begun_at=at - end.seconds,
+        ended_at=at,
+        outcome=ending.outcome.label,
+        detail=ending.detail,
+        exit_status=end.status if end.status >= 0 else None,
+        signal=-end.status if end.status < 0 else None,
+        seconds=end.seconds,
+        cpu_seconds=end.cpu,
+        max_rss_bytes=end.max_rss,
+        printed_bytes=end.printed,
+        output=ending.tail,
+    )

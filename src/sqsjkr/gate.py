@@ -19,7 +19,7 @@ from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
 from sqsjkr.outcome import Ending, Outcome, Reason
-from sqsjkr.throttler import Claim, Throttler
+from sqsjkr.throttler import Answer, Claim, Throttler
 
 
 class Gate:
@@ -86,10 +86,15 @@ class Gate:
         if failure is not None:
             raise failure
 
-    async def give_back_claim(self, attempt: Attempt, *, done: bool) -> None:
-        """Remember a job that is ``done``; else let its next delivery run. Raises ``BackendUnavailable``."""
-        close = self._throttler.confirm if done else self._throttler.forget
-        await close(attempt.claim_key, attempt.id)
+    async def give_back_claim(self, attempt: Attempt, ending: Ending | None = None, *, done: bool) -> None:
+        """Remember a job that is ``done``, and its ``ending``; else let its next delivery run.
+
+        Raises ``BackendUnavailable``.
+        """
+        if done:
+            await self._throttler.end(attempt.run(self._now(), ending), attempt.id)
+        else:
+            await self._throttler.forget(attempt.claim_key, attempt.id)
         attempt.claimed = False
 
     async def _answer(self, attempt: Attempt) -> Ending | None:
@@ -135,14 +140,25 @@ class Gate:
         return None
 
     async def _claim(self, attempt: Attempt) -> Ending | None:
-        attempt.claimed = True
-        claim = await self._throttler.claim(attempt.claim_key, attempt.id)
+        now = self._now()
+        age = attempt.message.age_at(now)
+        attempt.claimed, attempt.begun = True, now
+        answer = await self._throttler.begin(attempt.run(now), attempt.id, age=age)
         attempt.asked = True
-        if claim is Claim.FRESH:
+        if answer.claim is Claim.FRESH:
+            attempt.failures, attempt.crashes, attempt.earlier = answer.failures, answer.crashes, answer.earlier
             return None
         attempt.claimed = False
-        if claim is Claim.DONE:
+        return self._not_fresh(answer, age)
+
+    def _not_fresh(self, answer: Answer, age: float) -> Ending:
+        if answer.cancelled_by:
+            return Ending(Outcome.CANCELLED, f"by {answer.cancelled_by}, before it started")
+        if answer.claim is Claim.DONE:
             return Ending(Outcome.DUPLICATE, "its job has run already")
+        if answer.claim is Claim.EARLY:
+            left = max(0.0, answer.due - age)
+            return Ending(Outcome.EARLY, f"it is due in {durations.format(round(left, 3))}", left)
         return Ending(Outcome.BUSY, "another worker runs it", self._budget.long_pause)
 
     def _not_locked(self, attempt: Attempt) -> None:

@@ -18,14 +18,15 @@ from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason
 from sqsjkr.reader import Reader
+from sqsjkr.runs import Place
 from sqsjkr.settler import Settler
 
 
 class Kicker:
     """Carries messages through gate and shell, and has each settled exactly once.
 
-    ``delete_first`` is ``ack = "start"``: the message is deleted before the command starts, as in the original: at most
-    once.
+    ``place`` is where this worker runs, for the facts of its attempts. ``delete_first`` is ``ack = "start"``: the
+    message is deleted before the command starts, as in the original: at most once.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Kicker:
         journal: Journal,
         *,
         budget: LeaseBudget,
+        place: Place = Place(),  # noqa: B008 - immutable
         delete_first: bool = False,
     ) -> None:
         self._reader = reader
@@ -49,13 +51,14 @@ class Kicker:
         self._registry = registry
         self._journal = journal
         self._budget = budget
+        self._place = place
         self._delete_first = delete_first
         self._prefix = os.urandom(8).hex()
         self._numbers = itertools.count(1)
 
     async def kick(self, message: Message, slot: Slot) -> Ending:
         """Carry one message to its settlement; return how it ended. Whatever stops this, it is delivered again."""
-        attempt = Attempt(message, f"{self._prefix}{next(self._numbers):08x}")
+        attempt = Attempt(message, f"{self._prefix}{next(self._numbers):08x}", self._place)
         async with slot:  # occupied while a process of the job may run, no longer
             try:
                 ending = await self._attempt(attempt)

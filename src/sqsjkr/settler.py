@@ -62,13 +62,13 @@ class Settler:
         if bury := ending.settlement is Settlement.BURY:
             await self._tell_queue(attempt, ending)
         done = attempt.deleted or ending.settlement is Settlement.DELETE
-        given_back = await self._give_back(attempt, done=done, within=self._budget.give_back_within)
+        given_back = await self._give_back(attempt, ending, done=done, within=self._budget.give_back_within)
         if not (bury or (ending.settlement is Settlement.KEEP and self._park(attempt, ending))):
             ending = await self._tell_queue(attempt, ending)
         self._journal.settled(attempt, ending)
         self._changed.set()
         if not given_back:
-            await self._give_back(attempt, done=done)
+            await self._give_back(attempt, ending, done=done)
             self._changed.set()
         return ending
 
@@ -107,13 +107,13 @@ class Settler:
         """Retry nothing any more, and wait for no answer that is on its way: what is unsettled comes back by itself."""
         self._persistence.give_up()
 
-    async def _give_back(self, attempt: Attempt, *, done: bool, within: float | None = None) -> bool:
+    async def _give_back(self, attempt: Attempt, ending: Ending, *, done: bool, within: float | None = None) -> bool:
         """Give back lock and claim at the same time. False if that was not answered ``within`` so many seconds."""
         verbs: list[Callable[[], Awaitable[None]]] = []
         if attempt.locked:
             verbs.append(partial(self._gate.give_back_lock, attempt))
         if attempt.claimed:
-            verbs.append(partial(self._gate.give_back_claim, attempt, done=done))
+            verbs.append(partial(self._gate.give_back_claim, attempt, ending, done=done))
         if not verbs:
             return True
         try:

@@ -14,9 +14,24 @@ from contracts.stores import NewTable, OwnConnection
 from fleet import Fleet
 from sqsjkr.leases.locker import TableLocker
 from sqsjkr.leases.session import Session
-from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.table import Claiming, Row, Table
 from sqsjkr.leases.throttler import TableThrottler
+from sqsjkr.runs import Run
 from sqsjkr.throttler import Claim
+
+
+def claiming(message_id: str, owner: str, **more: Any) -> Claiming:
+    return Claiming(run=Run(message_id=message_id), owner=owner, **{"age": 0.0} | more)
+
+
+async def take(table: Table, message_id: str, owner: str, **more: Any) -> Row | None:
+    """Claim a message: None if it is taken, or the row that stood in the way."""
+    row = await table.take_claim(claiming(message_id, owner, **more))
+    return None if row.owner == owner and not row.done else row
+
+
+async def finish(table: Table, message_id: str, owner: str) -> None:
+    assert list(await table.finish_claims([(Run(message_id=message_id), owner)])) == [None]
 
 
 class TableContract:
@@ -84,54 +99,180 @@ class TableContract:
         assert [answer for answer in answers if isinstance(answer, int)] == [2]
 
     async def test_a_claim_is_taken_kept_and_dropped(self, table: Table) -> None:
-        assert await table.take_claim("m", "a/1", over=None) is None
-        assert await table.take_claim("m", "a/1", over=None) is None
-        assert await table.take_claim("m", "b/1", over=None) == Row(owner="a/1")
+        assert await take(table, "m", "a/1") is None
+        assert await take(table, "m", "a/1") is None
+        assert await take(table, "m", "b/1") == Row(owner="a/1")
         await table.drop_claim("m", "b/1")
-        assert await table.take_claim("m", "b/1", over=None) == Row(owner="a/1")
+        assert await take(table, "m", "b/1") == Row(owner="a/1")
         await table.drop_claim("m", "a/1")
-        assert await table.take_claim("m", "b/1", over=None) is None
+        assert await take(table, "m", "b/1") is None
 
     async def test_a_claim_is_taken_over_only_from_the_owner_that_was_seen(self, table: Table) -> None:
-        await table.take_claim("m", "dead/1", over=None)
-        assert await table.take_claim("m", "b/1", over="dead/2") == Row(owner="dead/1")
-        assert await table.take_claim("m", "b/1", over="dead/1") is None
-        assert await table.take_claim("m", "c/1", over="dead/1") == Row(owner="b/1")
+        await take(table, "m", "dead/1")
+        assert await take(table, "m", "b/1", over="dead/2") == Row(owner="dead/1")
+        assert await take(table, "m", "b/1", over="dead/1") is None
+        assert await take(table, "m", "c/1", over="dead/1") == Row(owner="b/1")
 
     async def test_a_claim_that_was_dropped_meanwhile_is_fresh_and_not_taken_for_a_go_daemons(
         self, table: Table
     ) -> None:
         """A row without owner would mean "done", and delete the message of a job that never ran."""
-        assert await table.take_claim("m", "b/1", over="dead/1") is None
+        assert await take(table, "m", "b/1", over="dead/1") is None
 
     async def test_a_finished_claim_is_done_for_everyone_and_for_good(self, table: Table) -> None:
-        await table.take_claim("m", "a/1", over=None)
-        assert list(await table.finish_claims([("m", "a/1")])) == [None]
+        await take(table, "m", "a/1")
+        await finish(table, "m", "a/1")
         done = Row(owner="a/1", done=True)
-        assert await table.take_claim("m", "a/1", over=None) == done
-        assert await table.take_claim("m", "b/1", over=None) == done
-        assert await table.take_claim("m", "b/1", over="a/1") == done
+        assert await take(table, "m", "a/1") == done
+        assert await take(table, "m", "b/1") == done
+        assert await take(table, "m", "b/1", over="a/1") == done
         await table.drop_claim("m", "a/1")
-        assert await table.take_claim("m", "b/1", over=None) == done
+        assert await take(table, "m", "b/1") == done
 
     async def test_who_ends_a_job_marks_it_done_even_if_the_claim_was_taken_over(self, table: Table) -> None:
-        await table.take_claim("m", "a/1", over=None)
-        await table.take_claim("m", "b/1", over="a/1")
-        await table.finish_claims([("m", "a/1")])
+        await take(table, "m", "a/1")
+        await take(table, "m", "b/1", over="a/1")
+        await finish(table, "m", "a/1")
         await table.drop_claim("m", "b/1")
-        answer = await table.take_claim("m", "c/1", over=None)
+        answer = await take(table, "m", "c/1")
         assert isinstance(answer, Row)
         assert answer.done
 
     async def test_twenty_five_claims_are_finished_in_one_request(self, table: Table) -> None:
-        claims = [(f"m{number}", "a/1") for number in range(25)]
+        claims = [(Run(message_id=f"m{number}"), "a/1") for number in range(25)]
         assert list(await table.finish_claims([*claims])) == [None] * 25
-        answers = [await table.take_claim(message_id, "b/1", over=None) for message_id, _ in claims]
+        answers = [await take(table, run.message_id, "b/1") for run, _ in claims]
         assert all(isinstance(answer, Row) and answer.done for answer in answers)
+
+    async def test_a_postponed_claim_is_free_once_it_is_due_and_knows_its_failures(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        await table.postpone_claim("m", "a/1", failures=2, due=90.5)
+        assert await take(table, "m", "b/1", age=90.4) == Row(owner=None, failures=2, due=90.5)
+        assert await table.take_claim(claiming("m", "b/1", age=90.5)) == Row(owner="b/1", failures=2)
+        assert await take(table, "m", "c/1", age=100.0) == Row(owner="b/1", failures=2)
+
+    async def test_a_claim_that_is_postponed_without_a_time_is_due_at_once(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        await take(table, "m", "b/1", age=60.0)
+        await table.postpone_claim("m", "b/1", failures=1, due=None)
+        assert await table.take_claim(claiming("m", "c/1", age=0.0)) == Row(owner="c/1", failures=1)
+
+    async def test_only_the_owner_postpones(self, table: Table) -> None:
+        await table.postpone_claim("unheard of", "a/1", failures=1, due=60.0)
+        assert await take(table, "unheard of", "b/1") is None
+        await take(table, "m", "a/1")
+        await table.postpone_claim("m", "b/1", failures=1, due=60.0)
+        assert await take(table, "m", "c/1", age=100.0) == Row(owner="a/1")
+
+    async def test_a_postponement_that_is_sent_twice_or_arrives_late_changes_nothing(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        for _ in range(2):
+            await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        assert await take(table, "m", "b/1", age=60.0) is None
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        assert await take(table, "m", "c/1", age=60.0) == Row(owner="b/1", failures=1)
+        await table.postpone_claim("m", "b/1", failures=2, due=180.0)
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        assert await take(table, "m", "c/1", age=100.0) == Row(owner=None, failures=2, due=180.0)
+
+    async def test_a_claim_that_arrives_late_cannot_take_back_what_was_postponed(self, table: Table) -> None:
+        late = claiming("m", "a/1", age=5.0)
+        await table.take_claim(late)
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        assert await table.take_claim(late) == Row(owner=None, failures=1, due=60.0)
+
+    async def test_a_dropped_claim_keeps_what_is_known_of_failures_and_crashes(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        await take(table, "m", "dead/1", age=60.0)
+        await table.take_claim(claiming("m", "b/1", over="dead/1", crashes=1))
+        await table.drop_claim("m", "a/1")
+        assert await take(table, "m", "c/1") == Row(owner="b/1", failures=1, crashes=1)
+        await table.drop_claim("m", "b/1")
+        assert await table.take_claim(claiming("m", "c/1", age=0.0)) == Row(owner="c/1", failures=1, crashes=1)
+
+    async def test_a_takeover_notes_a_crash_however_often_it_is_sent(self, table: Table) -> None:
+        await take(table, "m", "dead/1")
+        takeover = claiming("m", "b/1", over="dead/1", crashes=1)
+        for _ in range(2):
+            assert await table.take_claim(takeover) == Row(owner="b/1", crashes=1)
+        await table.take_claim(claiming("m", "c/1", over="b/1"))
+        assert await take(table, "m", "d/1") == Row(owner="c/1", crashes=1)
+
+    async def test_what_was_postponed_and_is_finished_is_done(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        await take(table, "m", "b/1", age=60.0)
+        await finish(table, "m", "b/1")
+        await table.postpone_claim("m", "b/1", failures=2, due=120.0)
+        answer = await take(table, "m", "c/1", age=1000.0)
+        assert answer is not None
+        assert answer.done
+
+    async def test_a_job_that_is_cancelled_before_it_starts_is_done_for_everyone(self, table: Table) -> None:
+        for _ in range(2):
+            row = await table.cancel_claim("m", "alice")
+            assert (row.done, row.cancelled_by) == (True, "alice")
+        answer = await take(table, "m", "a/1")
+        assert answer is not None
+        assert (answer.done, answer.cancelled_by) == (True, "alice")
+        assert await table.stop_claim("m", "bob") == answer
+
+    async def test_a_job_that_waits_for_its_next_try_can_be_cancelled(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        assert (await table.cancel_claim("m", "alice")).done
+        answer = await take(table, "m", "b/1", age=100.0)
+        assert answer is not None
+        assert (answer.done, answer.cancelled_by) == (True, "alice")
+
+    async def test_a_job_that_runs_or_has_run_is_not_cancelled_but_can_be_stopped(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        assert await table.cancel_claim("m", "alice") == Row(owner="a/1")
+        assert await table.stop_claim("m", "alice") == Row(owner="a/1", stop="alice")
+        await finish(table, "m", "a/1")
+        row = await table.cancel_claim("m", "alice")
+        assert (row.done, row.cancelled_by) == (True, "")
+        stopped = await table.stop_claim("m", "alice")
+        assert stopped is not None
+        assert not stopped.stop
+        assert await table.stop_claim("unheard of", "alice") is None
+
+    async def test_an_order_to_stop_outlives_the_worker(self, table: Table) -> None:
+        """Nobody may run the job again: a takeover finds the order, and can only mark the job as done."""
+        await take(table, "m", "dead/1")
+        await table.stop_claim("m", "alice")
+        stopped = Row(owner="dead/1", stop="alice")
+        assert await take(table, "m", "b/1", over="dead/1", crashes=1) == stopped
+        assert await table.cancel_claim("m", "alice", over="other/1") == stopped
+        row = await table.cancel_claim("m", "alice", over="dead/1")
+        assert (row.done, row.stop, row.cancelled_by) == (True, "", "alice")
+        assert await take(table, "m", "c/1", over="dead/1") == row
+
+    @pytest.mark.parametrize("failures", [None, 1], ids=["dropped", "postponed"])
+    async def test_a_job_that_was_ordered_to_stop_is_done_when_its_worker_gives_it_back(
+        self, table: Table, failures: int | None
+    ) -> None:
+        await take(table, "m", "a/1")
+        await table.stop_claim("m", "alice")
+        if failures is None:
+            await table.drop_claim("m", "a/1")
+        else:
+            await table.postpone_claim("m", "a/1", failures=failures, due=60.0)
+        answer = await take(table, "m", "b/1", age=100.0)
+        assert answer is not None
+        assert (answer.done, answer.cancelled_by) == (True, "alice")
+
+    async def test_of_many_that_ask_for_a_free_row_one_gets_it(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        answers = await asyncio.gather(*(take(table, "m", f"b/{racer}", age=60.0) for racer in range(20)))
+        assert answers.count(None) == 1
 
     async def test_a_lock_and_a_claim_of_the_same_name_are_two_rows(self, table: Table) -> None:
         await table.take_lock("same", "a/1", "event", over=None)
-        assert await table.take_claim("same", "b/1", over=None) is None
+        assert await take(table, "same", "b/1") is None
         await table.beat("same")
         assert await table.take_lock("same", "c/1", "event", over=None) == Row(owner="a/1")
 
@@ -246,22 +387,42 @@ class TestOnDynamoDB(TableContract):
     async def test_our_claim_is_a_duplicate_to_a_go_daemon_whether_done_or_not(
         self, table: Table, go: GoDaemon
     ) -> None:
-        await table.take_claim("m", "a/1", over=None)
+        await take(table, "m", "a/1")
         assert not go.throttle("m")
-        await table.finish_claims([("m", "a/1")])
+        await finish(table, "m", "a/1")
         assert not go.throttle("m")
 
     async def test_a_message_we_gave_back_is_fresh_to_a_go_daemon(self, table: Table, go: GoDaemon) -> None:
-        await table.take_claim("m", "a/1", over=None)
+        await take(table, "m", "a/1")
         await table.drop_claim("m", "a/1")
         assert go.throttle("m")
+
+    async def test_a_message_that_waits_for_its_next_try_is_fresh_to_a_go_daemon(
+        self, table: Table, go: GoDaemon
+    ) -> None:
+        """It deletes what it takes for a duplicate: a job that never ended would be lost."""
+        await take(table, "m", "a/1")
+        await table.postpone_claim("m", "a/1", failures=1, due=60.0)
+        assert go.throttle("m")
+        answer = await take(table, "m", "b/1", age=100.0)
+        assert answer is not None
+        assert answer.done, "what a Go daemon has taken is done"
+
+    async def test_a_go_daemon_obeys_a_cancelled_message_and_is_not_cancelled_itself(
+        self, table: Table, go: GoDaemon
+    ) -> None:
+        await table.cancel_claim("m", "alice")
+        assert not go.throttle("m")
+        assert go.throttle("n")
+        row = await table.cancel_claim("n", "alice")
+        assert (row.done, row.cancelled_by) == (True, "")
 
     async def test_rows_are_kept_as_long_as_they_are_needed_and_then_expire(
         self, table: Table, dynamodb_fleet: Fleet
     ) -> None:
         """DynamoDB's TTL removes what has an ``Expired`` in the past: never a lock that is held."""
         table.retention = 345_600.0
-        await table.take_claim("m", "a/1", over=None)
+        await take(table, "m", "a/1")
         await table.beat("a")
         await table.take_lock("held", "a/1", "event", over=None)
         await table.take_lock("free", "a/2", "event", over=None)
@@ -282,7 +443,7 @@ class TestOnDynamoDB(TableContract):
         assert isinstance(table, OwnConnection)
         monkeypatch.setattr(table.aws, "server_offset", lambda: 864_000.0)
         table.retention = 345_600.0
-        await table.take_claim("m", "a/1", over=None)
+        await take(table, "m", "a/1")
         assert _days_left(dynamodb_fleet, "throttle", "m") == 14
 
 

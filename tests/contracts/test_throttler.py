@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from contracts.stores import NewTable
+from sqsjkr.leases.budget import STANDARD
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Table
 from sqsjkr.leases.throttler import TableThrottler
+from sqsjkr.runs import Run
 from sqsjkr.testing import ThrottlerContract
-from sqsjkr.throttler import Throttler
+from sqsjkr.throttler import Answer, Claim, Throttler
 
 
 class WholeThrottler(TableThrottler):
@@ -34,6 +38,103 @@ class OnTables(ThrottlerContract):
         return WholeThrottler(self.tables())
 
 
+class Remembering:
+    """What a claim's row remembers from one attempt to the next, on every table."""
+
+    @pytest.fixture
+    def tables(self) -> NewTable:
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def table(self, tables: NewTable) -> AsyncIterator[Table]:
+        table = tables()
+        await table.open()
+        yield table
+        await table.close()
+
+    @pytest.fixture
+    def here(self, table: Table) -> TableThrottler:
+        return TableThrottler(table, Session(table))
+
+    async def test_a_job_that_was_put_off_is_early_until_it_is_due(self, here: TableThrottler) -> None:
+        assert await begin(here, "a") == Answer(claim=Claim.FRESH)
+        await here.postpone("m", "a", failures=1, due=90.0)
+        assert await begin(here, "b", age=30.0) == Answer(claim=Claim.EARLY, due=90.0)
+        assert await begin(here, "c", age=90.0) == Answer(claim=Claim.FRESH, failures=1)
+        await here.postpone("m", "c", failures=2, due=210.0)
+        assert await here.claim("m", "d") is Claim.FRESH, "who asks without an age does not know of times"
+
+    async def test_an_attempt_that_was_only_interrupted_changes_no_count(self, here: TableThrottler) -> None:
+        await begin(here, "a")
+        await here.postpone("m", "a", failures=1, due=90.0)
+        await begin(here, "b", age=90.0)
+        await here.forget("m", "b")
+        assert await begin(here, "c", age=90.0) == Answer(claim=Claim.FRESH, failures=1)
+
+    async def test_a_job_that_is_buried_after_its_last_try_is_done(self, here: TableThrottler) -> None:
+        await begin(here, "a")
+        await here.postpone("m", "a", failures=4, due=None)
+        await here.end(Run(message_id="m"), "a")
+        assert (await begin(here, "b", age=1000.0)).claim is Claim.DONE
+
+    async def test_a_takeover_from_a_dead_worker_is_a_crash(self, table: Table) -> None:
+        dead, here = TableThrottler(table, Session(table)), Watcher(table)
+        await begin(dead, "a")
+        assert (await begin(here, "b")).claim is Claim.BUSY
+        here.now += STANDARD.lease
+        assert await begin(here, "c") == Answer(claim=Claim.FRESH, crashes=1)
+        await here.forget("m", "c")
+        assert await begin(here, "d") == Answer(claim=Claim.FRESH, crashes=1)
+
+    async def test_what_a_late_claim_of_this_worker_took_is_no_crash(self, table: Table) -> None:
+        session = Session(table)
+        here = TableThrottler(table, session)
+        await begin(here, "a")
+        session.drop("claim:a")  # as if its release had been answered, and the claim had arrived after it
+        assert await begin(here, "b") == Answer(claim=Claim.FRESH)
+
+    async def test_a_cancelled_job_is_done_by_an_order(self, table: Table, here: TableThrottler) -> None:
+        await table.cancel_claim("m", "alice")
+        assert await begin(here, "a") == Answer(claim=Claim.DONE, cancelled_by="alice")
+
+    async def test_a_job_whose_worker_died_under_an_order_to_stop_never_runs_again(self, table: Table) -> None:
+        dead, here = TableThrottler(table, Session(table)), Watcher(table)
+        await begin(dead, "a")
+        await table.stop_claim("m", "alice")
+        assert (await begin(here, "b")).claim is Claim.BUSY
+        here.now += STANDARD.lease
+        for attempt in ("c", "d"):
+            assert await begin(here, attempt) == Answer(claim=Claim.DONE, cancelled_by="alice")
+
+    async def test_an_order_that_arrives_between_look_and_takeover_is_obeyed(self, table: Table) -> None:
+        dead, here = TableThrottler(table, Session(table)), Watcher(table)
+        await begin(dead, "a")
+        await begin(here, "b")
+        here.now += STANDARD.lease
+        looked = here.looks.is_dead
+
+        async def order_meanwhile(session_id: str) -> bool:
+            await table.stop_claim("m", "alice")
+            return await looked(session_id)
+
+        here.looks.is_dead = order_meanwhile  # type: ignore[method-assign]
+        assert await begin(here, "c") == Answer(claim=Claim.DONE, cancelled_by="alice")
+
+
+class Watcher(TableThrottler):
+    """The throttler of a worker whose clock moves when the test says so."""
+
+    def __init__(self, table: Table) -> None:
+        self.now = 0.0
+        session = Session(table, now=lambda: self.now)
+        self.looks = session.sightings
+        super().__init__(table, session)
+
+
+async def begin(throttler: TableThrottler, attempt: str, *, age: float = 0.0) -> Answer:
+    return await throttler.begin(Run(message_id="m"), attempt, age=age)
+
+
 class TestOnSQLite(OnTables):
     @pytest.fixture(autouse=True)
     def _on_a_file(self, sqlite_tables: NewTable) -> None:
@@ -50,3 +151,21 @@ class TestInMemory(OnTables):
     @pytest.fixture(autouse=True)
     def _in_a_dict(self, memory_tables: NewTable) -> None:
         self.tables = memory_tables
+
+
+class TestRememberingOnSQLite(Remembering):
+    @pytest.fixture
+    def tables(self, sqlite_tables: NewTable) -> NewTable:
+        return sqlite_tables
+
+
+class TestRememberingOnDynamoDB(Remembering):
+    @pytest.fixture
+    def tables(self, dynamodb_tables: NewTable) -> NewTable:
+        return dynamodb_tables
+
+
+class TestRememberingInMemory(Remembering):
+    @pytest.fixture
+    def tables(self, memory_tables: NewTable) -> NewTable:
+        return memory_tables

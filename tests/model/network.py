@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.runs import Run
 
 PATIENCE = 20.0
 """Seconds until a call gives up, its retries included; a beat or a look at one takes 6."""
@@ -69,16 +70,27 @@ class Wire(Table):
     async def release_lock(self, lock_id: str, owner: str) -> None:
         await self._send(lambda: self._table.release_lock(lock_id, owner))
 
-    async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
-        taken: Row | None = await self._send(lambda: self._table.take_claim(message_id, owner, over=over))
-        return taken
+    async def take_claim(self, claiming: Claiming) -> Row:
+        row: Row = await self._send(lambda: self._table.take_claim(claiming))
+        return row
 
-    async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+    async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
         finished: Sequence[Exception | None] = await self._send(lambda: self._table.finish_claims(claims))
         return finished
 
     async def drop_claim(self, message_id: str, owner: str) -> None:
         await self._send(lambda: self._table.drop_claim(message_id, owner))
+
+    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+        await self._send(lambda: self._table.postpone_claim(message_id, owner, failures=failures, due=due))
+
+    async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:
+        row: Row = await self._send(lambda: self._table.cancel_claim(message_id, by, over=over))
+        return row
+
+    async def stop_claim(self, message_id: str, by: str) -> Row | None:
+        row: Row | None = await self._send(lambda: self._table.stop_claim(message_id, by))
+        return row
 
     async def beat(self, session_id: str) -> None:
         await self._send(lambda: self._table.beat(session_id), patience=6.0)

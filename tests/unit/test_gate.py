@@ -18,9 +18,10 @@ from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason
+from sqsjkr.runs import Run
 from sqsjkr.telemetry.events import Event
 from sqsjkr.telemetry.outage import Outage
-from sqsjkr.throttler import Claim, NoThrottler, Throttler
+from sqsjkr.throttler import Answer, Claim, NoThrottler, Throttler
 
 NUMBERS = itertools.count()
 
@@ -134,6 +135,41 @@ async def test_a_job_that_ended_by_itself_is_remembered(room: WaitingRoom) -> No
     assert await gate.admit(attempt) is None
     await give_back(gate, attempt, done=True)
     assert notebook.done == {"m"}
+
+
+class Remembers(NoThrottler):
+    """A throttler that gives one answer, and keeps the facts that come with the question."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.runs: list[Run] = []
+
+    async def begin(self, run: Run, owner: str, *, age: float) -> Answer:
+        self.runs.append(run)
+        return self.answer
+
+
+async def test_a_job_whose_time_has_not_come_goes_back_until_then(room: WaitingRoom) -> None:
+    gate = a_gate(NoLocker(), Remembers(Answer(claim=Claim.EARLY, due=100.0)), room)
+    refusal = await gate.admit(an_attempt(age=40.0))
+    assert refusal is not None
+    assert refusal.outcome is Outcome.EARLY
+    assert refusal.delay == pytest.approx(60.0, abs=5.0)
+
+
+async def test_a_cancelled_job_does_not_start_and_says_by_whom(room: WaitingRoom) -> None:
+    gate = a_gate(NoLocker(), Remembers(Answer(claim=Claim.DONE, cancelled_by="alice")), room)
+    refusal = await gate.admit(an_attempt())
+    assert refusal == Ending(Outcome.CANCELLED, "by alice, before it started")
+
+
+async def test_an_attempt_learns_what_went_before_it(room: WaitingRoom) -> None:
+    throttler, attempt = Remembers(Answer(claim=Claim.FRESH, failures=2, crashes=1)), an_attempt(age=40.0)
+    assert await a_gate(NoLocker(), throttler, room).admit(attempt) is None
+    assert (attempt.failures, attempt.crashes) == (2, 1)
+    (run,) = throttler.runs
+    assert (run.message_id, run.attempt, run.command, run.event_id) == ("m", attempt.id, "true", "m")
+    assert run.begun_at == pytest.approx(40.0, abs=5.0)
 
 
 async def test_a_lockers_unforeseen_error_runs_nothing_and_blocks_nothing(room: WaitingRoom) -> None:

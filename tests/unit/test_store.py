@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.backends.sqlite.table import SQLiteTable
 from sqsjkr.errors import BackendRefused
-
-
-async def test_no_cursor_leaves_the_thread_that_made_it(tmp_path: Path) -> None:
-    """Freed in another thread, it would reset a statement that is in use again by then."""
-    store = Store(tmp_path)
-    await store.open()
-    assert await store.write(lambda db: db.execute("DELETE FROM message")) is None
-    await store.close()
-
-
-async def test_a_file_that_is_no_database_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "sqsjkr.db").write_text("a shopping list\n" * 100)
-    with pytest.raises(BackendRefused, match=r"sqsjkr\.db: file is not a database"):
-        await Store(tmp_path).open()
-
+from sqsjkr.leases.table import Claiming, Row
+from sqsjkr.runs import Run
 
 _OF_1_0_0 = """
 CREATE TABLE message (
@@ -45,9 +34,109 @@ CREATE TABLE dead_letter (
     died REAL NOT NULL,
     reason TEXT NOT NULL
 );
+CREATE TABLE row (
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    event_id TEXT,
+    owner TEXT,
+    released TEXT,
+    fence INTEGER NOT NULL DEFAULT 0,
+    done INTEGER NOT NULL DEFAULT 0,
+    beat INTEGER,
+    expired REAL,
+    PRIMARY KEY (type, id)
+) WITHOUT ROWID;
 """
 _SEND_OF_1_0_0 = "INSERT INTO message (id, body, sent, visible) VALUES (?, 'true', unixepoch(), 0)"
 _BURY_OF_1_0_0 = "INSERT OR REPLACE INTO dead_letter SELECT id, body, sent, ?, ? FROM message WHERE id = ?"
+
+
+class Release10:
+    """The claims of release 1.0, in its own statements, on a file that a newer release has opened."""
+
+    def __init__(self, directory: Path) -> None:
+        self._db = sqlite3.connect(directory / "sqsjkr.db", isolation_level=None)
+
+    def row(self, message_id: str) -> tuple[str | None, int] | None:
+        look = "SELECT owner, done FROM row WHERE type = 'throttle' AND id = ?"
+        found: tuple[str | None, int] | None = self._db.execute(look, (message_id,)).fetchone()
+        return found
+
+    def take(self, message_id: str, owner: str) -> None:
+        self._db.execute(
+            "INSERT INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?) "
+            "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, expired = excluded.expired",
+            (message_id, owner, time.time() + 3600),
+        )
+
+    def finish(self, message_id: str, owner: str) -> None:
+        self._db.execute(
+            "INSERT INTO row (id, type, owner, done, expired) VALUES (?, 'throttle', ?, 1, ?) "
+            "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, done = 1, expired = excluded.expired",
+            (message_id, owner, time.time() + 3600),
+        )
+
+
+def claiming(message_id: str, owner: str) -> Claiming:
+    return Claiming(run=Run(message_id=message_id), owner=owner, age=0.0)
+
+
+async def test_a_store_of_release_1_0_is_used_as_it_is_by_several_processes_at_once(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "sqsjkr.db")
+    old.executescript(_OF_1_0_0)
+    old.execute("INSERT INTO row (id, type, owner, done) VALUES ('m', 'throttle', 'a/1', 1)")
+    old.commit()
+    tables = [SQLiteTable(Store(tmp_path)) for _ in range(5)]
+    await asyncio.gather(*(table.open() for table in tables))
+    assert await tables[0].take_claim(claiming("m", "b/1")) == Row(owner="a/1", done=True)
+    assert await tables[1].take_claim(claiming("n", "b/1")) == Row(owner="b/1")
+    for table in tables:
+        await table.close()
+
+
+async def test_release_1_0_goes_on_working_on_a_store_that_this_one_has_opened(tmp_path: Path) -> None:
+    table = SQLiteTable(Store(tmp_path))
+    await table.open()
+    old = Release10(tmp_path)
+    old.take("m", "old/1")
+    assert await table.take_claim(claiming("m", "new/1")) == Row(owner="old/1")
+    old.finish("m", "old/1")
+    assert await table.take_claim(claiming("m", "new/1")) == Row(owner="old/1", done=True)
+    await table.close()
+
+
+async def test_a_job_that_waits_for_its_next_try_is_not_done_to_release_1_0(tmp_path: Path) -> None:
+    """It would delete the message. It takes the row for a dead worker's, and runs the job one lease later."""
+    table = SQLiteTable(Store(tmp_path))
+    await table.open()
+    old = Release10(tmp_path)
+    await table.take_claim(claiming("m", "new/1"))
+    await table.postpone_claim("m", "new/1", failures=1, due=60.0)
+    row = old.row("m")
+    assert row is not None
+    owner, done = row
+    assert owner
+    assert not done
+    old.take("m", "old/1")
+    assert await table.take_claim(claiming("m", "new/2")) == Row(owner="old/1", failures=1, due=60.0)
+    old.finish("m", "old/1")
+    await table.cancel_claim("n", "alice")
+    assert old.row("n") == ("nobody/0", 1)
+    await table.close()
+
+
+async def test_no_cursor_leaves_the_thread_that_made_it(tmp_path: Path) -> None:
+    """Freed in another thread, it would reset a statement that is in use again by then."""
+    store = Store(tmp_path)
+    await store.open()
+    assert await store.write(lambda db: db.execute("DELETE FROM message")) is None
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "sqsjkr.db").write_text("a shopping list\n" * 100)
+    with pytest.raises(BackendRefused, match=r"sqsjkr\.db: file is not a database"):
+        await Store(tmp_path).open()
 
 
 async def test_a_file_of_1_0_0_is_brought_up_to_date_and_that_version_goes_on_working_on_it(tmp_path: Path) -> None:

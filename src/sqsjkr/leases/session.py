@@ -101,6 +101,11 @@ class Session:
         """The session name under which ``token`` is held, None if it is not."""
         return self._held.get(token)
 
+    @property
+    def name(self) -> str:
+        """The name under which the next token is taken; "" before the first."""
+        return self._name
+
     def is_mine(self, session_id: str) -> bool:
         """Is this a name under which this process holds, or could hold, something now?"""
         return session_id == self._name or session_id in self._held.values()

@@ -2,6 +2,10 @@
 
 Rows are those of the original (go-semantics section 7); ``Owner`` is ours: ``session/attempt``. A row without ``Owner``
 was written by a Go daemon: its throttle row means done, its lock is never taken over.
+
+A claim's row is *missing*, *held* by an owner, *done*, or *free* between two attempts: then it says how often the job
+has failed and when it may run again. To a worker of another release, and to a Go daemon, a free row is as good as none:
+they run the job, if need be too early, and never take it for done.
 """
 
 from __future__ import annotations
@@ -10,20 +14,48 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqsjkr.runs import Run
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What stood in the row that could not be taken."""
+    """What stands in a row; of a claim's, ``done`` and what follows it."""
 
     owner: str | None
-    """``session/attempt``; None if a Go daemon wrote the row."""
+    """``session/attempt``. None: of a lock, a Go daemon wrote the row; of a claim, it is free or done."""
     done: bool = False
-    """Of a claim: its job has ended by itself."""
+    """Its job has ended by itself, or never starts."""
+    failures: int = 0
+    """How often the job has failed."""
+    crashes: int = 0
+    """How many workers have died while they ran it."""
+    due: float | None = None
+    """Of a free row: the age of the message, in seconds, before which it is not taken."""
+    stop: str = ""
+    """Of a row that is held: the operator whose order it is to end the job."""
+    cancelled_by: str = ""
+    """Of a row that is done: the operator by whose order."""
 
     @property
     def session(self) -> str | None:
         """The session part of the owner."""
         return self.owner.split("/", 1)[0] if self.owner else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claiming:
+    """A request for a claim."""
+
+    run: Run
+    """The facts that are noted with it; whose message is claimed."""
+    owner: str
+    age: float
+    """Seconds since the message was sent, when it was asked: a request that arrives late takes no row that became free
+    meanwhile and is due later."""
+    over: str | None = None
+    """The owner that may be taken over from, exactly."""
+    crashes: int | None = None
+    """The row's new ``crashes``, for a take-over from a dead worker. Absolute, as the request may be sent twice."""
 
 
 class Table(ABC):
@@ -55,16 +87,42 @@ class Table(ABC):
         """Free the lock if it is ``owner``'s; keep its fencing token."""
 
     @abstractmethod
-    async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
-        """Claim a message that has no claim, or whose owner is ``over``. None if taken, or the row that was there."""
+    async def take_claim(self, claiming: Claiming) -> Row:
+        """Claim a message whose row is missing or free and due, or held by ``over`` without an order to stop.
+
+        Returns the row as it is then: taken if ``owner`` is its owner and it is not done.
+        """
 
     @abstractmethod
-    async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
-        """Mark (message id, owner) claims as done, even if they have another owner by now: their jobs have ended."""
+    async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
+        """Mark the (run, owner) claims as done, even if they have another owner by now: their jobs have ended."""
 
     @abstractmethod
     async def drop_claim(self, message_id: str, owner: str) -> None:
-        """Remove the claim if it is ``owner``'s and not done."""
+        """Free the claim if it is ``owner``'s and not done: its job may run at once.
+
+        A row with failures or crashes stays, free; another is removed. With an order to stop it becomes done.
+        """
+
+    @abstractmethod
+    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+        """Free the claim as ``drop_claim`` does, but note ``failures`` and ``due`` in its row, both absolute."""
+
+    @abstractmethod
+    async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:
+        """Mark the job as done before it starts, if its row is missing, free, or held by exactly ``over``.
+
+        ``by``: whose order it is. Returns the row as it is then: every later delivery finds the job done, or the row is
+        still held.
+        """
+
+    @abstractmethod
+    async def stop_claim(self, message_id: str, by: str) -> Row | None:
+        """Note on a claim that is held that its job is to be ended, by whose order: ``by``.
+
+        The order stands until the job is done; if its worker dies first, nobody runs the job again. Returns the row as
+        it is then; None if there is none. It is not ordered if the row is free or done.
+        """
 
     @abstractmethod
     async def beat(self, session_id: str) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+
 from sqsjkr.batcher import Batcher
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.leased import Leased
 from sqsjkr.leases.session import Session
-from sqsjkr.leases.table import Table
-from sqsjkr.throttler import Claim, Throttler
+from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.runs import Run
+from sqsjkr.throttler import Answer, Claim, Throttler
 
 CONFIRM_BATCH = 25
 """Rows one BatchWriteItem may put (AWS: Service, account, and table quotas in Amazon DynamoDB)."""
 CONFIRM_LINGER = 0.05
+FOR_EVER = 1e9
+"""Seconds: an age at which everything is due."""
 
 
 class TableThrottler(Leased, Throttler):
@@ -23,29 +30,70 @@ class TableThrottler(Leased, Throttler):
 
     async def claim(self, message_id: str, owner: str) -> Claim:
         """FRESH if it has no claim or its worker is dead, DONE if its job has ended, BUSY otherwise."""
-        me = await self._hold(owner)
+        return (await self.begin(Run(message_id=message_id), owner, age=FOR_EVER)).claim
+
+    async def begin(self, run: Run, owner: str, *, age: float) -> Answer:
+        """As ``claim``; EARLY if the job was put off for longer than ``age``. FRESH says how it went before."""
+        message_id, me = run.key, await self._hold(owner)
         with self._taking(owner):
-            row = await self._table.take_claim(message_id, me, over=None)
-            if row is not None and not row.done and await self._is_over(row):
-                row = await self._table.take_claim(message_id, me, over=row.owner)
-        if row is None:
-            return Claim.FRESH
-        self._drop(owner)
-        self._echo(owner, lambda: self._table.drop_claim(message_id, me))
-        return Claim.DONE if row.done or row.owner is None else Claim.BUSY
-
-    async def confirm(self, message_id: str, owner: str) -> None:
-        """Mark the claim as done, with others in one request."""
-        me = self._holder(owner)
-        if me is not None:
-            await self._finishing((message_id, me))
-            self._in_doubt.discard(owner)  # what arrives late finds the claim done
-            self._drop(owner)
-
-    async def forget(self, message_id: str, owner: str) -> None:
-        """Remove the claim on condition of its owner. Nothing to do for an owner that never asked."""
-        me = self._holder(owner)
-        if me is not None:
-            await self._table.drop_claim(message_id, me)
+            row = await self._take(Claiming(run=run, owner=me, age=age))
+        answer = _answer(row, me, age)
+        if answer.claim is not Claim.FRESH:
             self._drop(owner)
             self._echo(owner, lambda: self._table.drop_claim(message_id, me))
+        return answer
+
+    async def confirm(self, message_id: str, owner: str) -> None:
+        """Mark the claim as done, with others in one request. Nothing to do for an owner that has none."""
+        if self._holder(owner) is not None:
+            await self.end(Run(message_id=message_id), owner)
+
+    async def end(self, run: Run, owner: str) -> None:
+        """Mark the claim as done, with the facts of the run and with others in one request; given back or not.
+
+        A claim that was given back ends so, too, once its message is buried: its row would stay for ever.
+        """
+        me = self._holder(owner) or f"{self._session.name}/{owner}"
+        await self._finishing((run, me))
+        self._in_doubt.discard(owner)  # what arrives late finds the claim done
+        self._drop(owner)
+
+    async def forget(self, message_id: str, owner: str) -> None:
+        """Free the claim on condition of its owner. Nothing to do for an owner that never asked."""
+        await self._free(message_id, owner, self._table.drop_claim)
+
+    async def postpone(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+        """Free the claim on condition of its owner, with what the next attempt must know."""
+        await self._free(message_id, owner, partial(self._table.postpone_claim, failures=failures, due=due))
+
+    async def _free(self, message_id: str, owner: str, free: Callable[[str, str], Awaitable[None]]) -> None:
+        me = self._holder(owner)
+        if me is not None:
+            await free(message_id, me)
+            self._drop(owner)
+            # A claim that arrives after this is due now, so its echo is dropped and not postponed: it would write old
+            # failures over newer ones.
+            self._echo(owner, lambda: self._table.drop_claim(message_id, me))
+
+    async def _take(self, claiming: Claiming) -> Row:
+        """Ask for the claim; if it is held by what is over, ask again, over that."""
+        row = await self._table.take_claim(claiming)
+        if row.done or row.owner in {None, claiming.owner} or not await self._is_over(row):
+            return row
+        if not row.stop:
+            died = not self._session.is_mine(row.session or "")  # an echo of our own is no crash
+            again = replace(claiming, over=row.owner, crashes=row.crashes + 1 if died else None)
+            seen, row = row, await self._table.take_claim(again)
+            if row.done or row.owner != seen.owner or not row.stop:
+                return row
+        return await self._table.cancel_claim(claiming.run.key, row.stop, over=row.owner)
+
+
+def _answer(row: Row, me: str, age: float) -> Answer:
+    if row.done:
+        return Answer(claim=Claim.DONE, cancelled_by=row.cancelled_by)
+    if row.owner == me:
+        return Answer(claim=Claim.FRESH, failures=row.failures, crashes=row.crashes)
+    if row.owner is None and row.due is not None and row.due > age:
+        return Answer(claim=Claim.EARLY, due=row.due)
+    return Answer(claim=Claim.BUSY)

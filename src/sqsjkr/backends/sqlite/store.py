@@ -59,7 +59,16 @@ CREATE TABLE IF NOT EXISTS row (
 CREATE INDEX IF NOT EXISTS row_by_expired ON row (expired) WHERE expired IS NOT NULL;
 """
 
-_COLUMNS = {"message": {"sender": "TEXT", "attributes": "TEXT"}}
+_COLUMNS = {
+    "message": {"sender": "TEXT", "attributes": "TEXT"},
+    "row": {
+        "failures": "INTEGER NOT NULL DEFAULT 0",
+        "crashes": "INTEGER NOT NULL DEFAULT 0",
+        "due": "REAL",
+        "stop": "TEXT NOT NULL DEFAULT ''",
+        "cancelled_by": "TEXT NOT NULL DEFAULT ''",
+    },
+}
 """Columns that a file of an earlier version lacks. Those of ``dead_letter`` cannot grow: 1.0.0 fills it by position."""
 
 T = TypeVar("T")

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
 
 from sqsjkr.backends import Connections
+from sqsjkr.backends.sqlite.claims import SQLiteClaims
 from sqsjkr.backends.sqlite.store import Store
-from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.table import Row
 
 LOCK_ROW_KEPT = 366 * 86_400.0
 """Seconds after its last unlock that a lock's fencing token is kept."""
 
 
-class SQLiteTable(Table):
+class SQLiteTable(SQLiteClaims):
     """Locks, claims and heartbeats in the same file as the queue."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
 
     @classmethod
     def configured(cls, connections: Connections, place: str) -> SQLiteTable:
@@ -63,47 +60,6 @@ class SQLiteTable(Table):
         )
         kept = time.time() + LOCK_ROW_KEPT
         await self._store.write(lambda db: db.execute(release, (owner, kept, lock_id, owner)))
-
-    async def take_claim(self, message_id: str, owner: str, *, over: str | None) -> Row | None:
-        """See ``Table``."""
-
-        def take(db: sqlite3.Connection) -> Row | None:
-            there = db.execute(
-                "SELECT owner, done FROM row WHERE type = 'throttle' AND id = ?", (message_id,)
-            ).fetchone()
-            if there is not None:
-                holder, done = there
-                if done or holder not in {owner, over} or holder is None:
-                    return Row(owner=holder, done=bool(done))
-            db.execute(
-                "INSERT INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?) "
-                "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, expired = excluded.expired",
-                (message_id, owner, time.time() + self.retention),
-            )
-            return None
-
-        return await self._store.write(take)
-
-    async def finish_claims(self, claims: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
-        """See ``Table``."""
-        finish = (
-            "INSERT INTO row (id, type, owner, done, expired) VALUES (?, 'throttle', ?, 1, ?) "
-            "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, done = 1, expired = excluded.expired"
-        )
-        expired = time.time() + self.retention
-        rows = [(message_id, owner, expired) for message_id, owner in claims]
-
-        def finish_all(db: sqlite3.Connection) -> None:
-            db.executemany(finish, rows)
-            db.execute("DELETE FROM row WHERE expired < ?", (time.time(),))  # what TTL does in DynamoDB
-
-        await self._store.write(finish_all)
-        return [None] * len(claims)
-
-    async def drop_claim(self, message_id: str, owner: str) -> None:
-        """See ``Table``."""
-        drop = "DELETE FROM row WHERE type = 'throttle' AND id = ? AND owner = ? AND done = 0"
-        await self._store.write(lambda db: db.execute(drop, (message_id, owner)))
 
     async def beat(self, session_id: str) -> None:
         """See ``Table``."""

@@ -1,0 +1,157 @@
+"""Claims in DynamoDB: the rows of type ``throttle``.
+
+A free row has no ``Expired``: to a Go daemon, and to release 1.0, it is as good as none. DynamoDB's TTL does not remove
+it, so whoever ends its job must mark it as done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.aws.errors import ConditionFailed
+from sqsjkr.backends.dynamodb.rows import THROTTLE, Rows, decimal, key_of, number, owner_of, text
+from sqsjkr.errors import BackendUnavailable
+from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.runs import Run
+
+_CLAIM_IS_FREE = (
+    "(attribute_not_exists(Expired) AND (attribute_not_exists(Due) OR Due <= :age)) "
+    "OR (#owner = :me AND attribute_not_exists(Done))"
+)
+_CLAIM_IS_FREE_OR_THEIRS = (
+    f"{_CLAIM_IS_FREE} OR (#owner = :over AND attribute_not_exists(Done) AND attribute_not_exists(#stop))"
+)
+_CLAIM_IS_MINE = "#owner = :me AND attribute_not_exists(Done) AND attribute_not_exists(#stop)"
+_CLAIM_IS_ONLY_MINE = f"{_CLAIM_IS_MINE} AND attribute_not_exists(Failures) AND attribute_not_exists(Crashes)"
+CANCELLED = "cancelled"
+"""``Outcome`` of a job that was marked as done before it started."""
+
+
+_ZERO, _EMPTY = {"N": "0"}, {"S": ""}
+
+
+class DynamoDBClaims(Table):
+    """The claims' part of ``DynamoDBTable``."""
+
+    def __init__(self, aws: AWS, name: str) -> None:
+        self._aws = aws
+        self._name = name
+        self._rows = Rows(aws, name)
+
+    async def take_claim(self, claiming: Claiming) -> Row:
+        """Set ``Expired`` and ``Owner`` on a condition; a Go daemon sees a duplicate and leaves it."""
+        values = {
+            ":me": text(claiming.owner),
+            ":age": decimal(claiming.age),
+            ":expired": self._rows.expiry(self.retention),
+        }
+        change, condition = "SET Expired = :expired, #owner = :me", _CLAIM_IS_FREE
+        if claiming.crashes is not None:
+            change += ", Crashes = :crashes"
+            values[":crashes"] = number(claiming.crashes)
+        if claiming.over is not None:
+            condition = _CLAIM_IS_FREE_OR_THEIRS
+            values[":over"] = text(claiming.over)
+        return await self._claim(claiming.run.key, f"{change} REMOVE Due", values, condition)
+
+    async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
+        """Send one BatchWriteItem. Retries, with pauses, what DynamoDB leaves unprocessed."""
+        expired = self._rows.expiry(self.retention)
+        rows = {
+            run.key: {"Expired": expired, "Owner": text(owner), "Done": {"N": "1"}} | key_of(run.key, THROTTLE)
+            for run, owner in claims
+        }
+        pause = 0.05
+        while rows:
+            puts = [{"PutRequest": {"Item": row}} for row in rows.values()]
+            answer = await self._aws.call("dynamodb", "BatchWriteItem", {"RequestItems": {self._name: puts}})
+            left = answer.get("UnprocessedItems", {}).get(self._name, [])
+            rows = {put["PutRequest"]["Item"]["Id"]["S"]: put["PutRequest"]["Item"] for put in left}
+            if rows:
+                if pause > 1.0:
+                    trouble = BackendUnavailable("DynamoDB leaves rows unprocessed: the table is throttled")
+                    return [trouble if run.key in rows else None for run, _ in claims]
+                await asyncio.sleep(pause)
+                pause *= 2
+        return [None] * len(claims)
+
+    async def drop_claim(self, message_id: str, owner: str) -> None:
+        """Send one conditional DeleteItem; for a row with something to remember, an UpdateItem after it."""
+        key = key_of(message_id, THROTTLE)
+        try:
+            await self._rows.delete(key, {":me": text(owner)}, _CLAIM_IS_ONLY_MINE)
+        except ConditionFailed as failed:
+            row = _claim(await self._rows.found(failed, key))
+            if row.owner == owner and not row.done:
+                await self._free(message_id, owner, "REMOVE #owner, Expired, Due", {})
+
+    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+        """Send one conditional UpdateItem. Without ``Expired`` the row is as good as none to a Go daemon."""
+        values = {":failures": number(failures)}
+        if due is None:
+            await self._free(message_id, owner, "SET Failures = :failures REMOVE #owner, Expired, Due", values)
+        else:
+            values[":due"] = decimal(due)
+            change = "SET Failures = :failures, Due = :due REMOVE #owner, Expired"
+            await self._free(message_id, owner, change, values)
+
+    async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:
+        """Send one conditional UpdateItem, whose condition names ``Owner`` only for a take-over."""
+        values = {
+            ":one": number(1),
+            ":cancelled": text(CANCELLED),
+            ":by": text(by),
+            ":expired": self._rows.expiry(self.retention),
+        }
+        condition = "attribute_not_exists(Expired)"
+        if over is not None:
+            values[":over"] = text(over)
+            condition += " OR (#owner = :over AND attribute_not_exists(Done))"
+        change = "SET Done = :one, Outcome = :cancelled, #by = :by, Expired = :expired REMOVE Due, #stop"
+        return await self._claim(message_id, change, values, condition)
+
+    async def stop_claim(self, message_id: str, by: str) -> Row | None:
+        """Send one conditional UpdateItem that does not name ``Owner``: who may do this may not steal a claim."""
+        key, condition = key_of(message_id, THROTTLE), "attribute_exists(Expired) AND attribute_not_exists(Done)"
+        try:
+            return _claim(
+                await self._rows.send(key, "SET #stop = :by", {":by": text(by)}, condition, returned="ALL_NEW")
+            )
+        except ConditionFailed as failed:
+            found = await self._rows.found(failed, key)
+            return _claim(found) if found else None
+
+    async def _free(self, message_id: str, owner: str, change: str, values: Mapping[str, Any]) -> None:
+        """Free a row on condition of its owner. If there is an order to stop the job, the row becomes done instead."""
+        key = key_of(message_id, THROTTLE)
+        try:
+            await self._rows.send(key, change, {":me": text(owner), **values}, _CLAIM_IS_MINE)
+        except ConditionFailed as failed:
+            row = _claim(await self._rows.found(failed, key))
+            if row.owner == owner and row.stop and not row.done:
+                await self.cancel_claim(message_id, row.stop, over=owner)
+
+    async def _claim(self, message_id: str, expression: str, values: Mapping[str, Any], condition: str) -> Row:
+        """Send a conditional UpdateItem to a claim; return its row as it is then, whether the condition held or not."""
+        key = key_of(message_id, THROTTLE)
+        try:
+            return _claim(await self._rows.send(key, expression, values, condition, returned="ALL_NEW"))
+        except ConditionFailed as failed:
+            return _claim(await self._rows.found(failed, key))
+
+
+def _claim(item: Mapping[str, Any]) -> Row:
+    owner = owner_of(item)
+    due = item.get("Due")
+    return Row(
+        owner=owner,
+        done="Done" in item or ("Expired" in item and owner is None),  # the latter is a Go daemon's
+        failures=int(item.get("Failures", _ZERO)["N"]),
+        crashes=int(item.get("Crashes", _ZERO)["N"]),
+        due=float(due["N"]) if due else None,
+        stop=item.get("Stop", _EMPTY)["S"],
+        cancelled_by=item.get("By", _EMPTY)["S"],
+    )

@@ -1,0 +1,116 @@
+"""Conditional writes to the rows of one table, and the values that stand in them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqsjkr.backends.aws.client import AWS
+from sqsjkr.backends.aws.errors import ConditionFailed
+
+LOCK, THROTTLE, WORKER = "lock", "throttle", "worker"
+"""Values of the range key ``Type``."""
+EXPIRY_STEP = 3600
+"""Seconds to which ``Expired`` is rounded up."""
+_NAMES = {"#owner": "Owner", "#stop": "Stop", "#by": "By"}  # reserved words (AWS: Reserved words in DynamoDB)
+
+
+class Rows:
+    """Conditional writes to the rows of one table."""
+
+    def __init__(self, aws: AWS, name: str) -> None:
+        self._aws = aws
+        self._name = name
+
+    async def send(
+        self,
+        key: Mapping[str, Any],
+        expression: str,
+        values: Mapping[str, Any],
+        condition: str,
+        *,
+        returned: str = "UPDATED_NEW",
+    ) -> Mapping[str, Any]:
+        """Send a conditional UpdateItem. Raises ``ConditionFailed``."""
+        answer = await self._aws.call(
+            "dynamodb",
+            "UpdateItem",
+            {
+                "TableName": self._name,
+                "Key": key,
+                "UpdateExpression": expression,
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": _named(expression + condition),
+                "ExpressionAttributeValues": values,
+                "ReturnValues": returned,
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            },
+        )
+        attributes: Mapping[str, Any] = answer.get("Attributes", {})
+        return attributes
+
+    async def delete(self, key: Mapping[str, Any], values: Mapping[str, Any], condition: str) -> None:
+        """Send a conditional DeleteItem. Raises ``ConditionFailed``."""
+        await self._aws.call(
+            "dynamodb",
+            "DeleteItem",
+            {
+                "TableName": self._name,
+                "Key": key,
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": _named(condition),
+                "ExpressionAttributeValues": values,
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            },
+        )
+
+    async def found(self, failed: ConditionFailed, key: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row that failed a condition; {} if there is none. Some servers do not return it with the failure."""
+        if failed.item is not None:
+            return failed.item
+        answer = await self._aws.call(
+            "dynamodb", "GetItem", {"TableName": self._name, "Key": key, "ConsistentRead": True}
+        )
+        item: Mapping[str, Any] = answer.get("Item", {})
+        return item
+
+    def expiry(self, seconds: float) -> dict[str, str]:
+        """The time ``seconds`` from now by DynamoDB's clock: by a wrong host clock, TTL might delete rows in use.
+
+        Rounded up to the next full hour: a confirm or a heartbeat then mostly writes the value that is there, and an
+        unchanged value saves the index on it two writes of three (docs/explanation/scale.md).
+        """
+        return number(math.ceil((time.time() + self._aws.server_offset() + seconds) / EXPIRY_STEP) * EXPIRY_STEP)
+
+
+def key_of(row_id: str, kind: str) -> dict[str, dict[str, str]]:
+    """Return the key of a row."""
+    return {"Id": {"S": row_id}, "Type": {"S": kind}}
+
+
+def text(value: str) -> dict[str, str]:
+    """Return a string as DynamoDB's JSON has it."""
+    return {"S": value}
+
+
+def number(value: float) -> dict[str, str]:
+    """Return a whole number as DynamoDB's JSON has it."""
+    return {"N": str(int(value))}
+
+
+def decimal(value: float) -> dict[str, str]:
+    """Return a number with three decimals as DynamoDB's JSON has it."""
+    return {"N": f"{value:.3f}"}
+
+
+def owner_of(item: Mapping[str, Any]) -> str | None:
+    """Return a row's owner; None if it has none."""
+    owner: str | None = item.get("Owner", {}).get("S")
+    return owner
+
+
+def _named(expressions: str) -> dict[str, str]:
+    """The names that the expressions use: DynamoDB refuses one that is not used."""
+    return {alias: name for alias, name in _NAMES.items() if alias in expressions}

@@ -1,0 +1,152 @@
+"""Claims of the embedded store: the rows of type ``throttle``."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.runs import Run
+
+NOBODY = "nobody/0"
+"""The owner of a claim that is free. Release 1.0 takes a row without owner for done, this one for a dead worker's."""
+
+
+class SQLiteClaims(Table):
+    """The claims' part of ``SQLiteTable``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def take_claim(self, claiming: Claiming) -> Row:
+        """See ``Table``."""
+        message_id, me = claiming.run.key, claiming.owner
+        expired = time.time() + self.retention
+
+        def take(db: sqlite3.Connection) -> Row:
+            row = _claim(db, message_id)
+            if row is not None and not _may_take(row, claiming):
+                return row
+            if row is None:
+                db.execute(
+                    "INSERT INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?)", (message_id, me, expired)
+                )
+                return Row(owner=me)
+            crashes = row.crashes if claiming.crashes is None else claiming.crashes
+            _change(db, message_id, "owner = ?, crashes = ?, due = NULL, expired = ?", me, crashes, expired)
+            return replace(row, owner=me, crashes=crashes, due=None)
+
+        return await self._store.write(take)
+
+    async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
+        """See ``Table``."""
+        finish = (
+            "INSERT INTO row (id, type, owner, done, expired) VALUES (?, 'throttle', ?, 1, ?) "
+            "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, done = 1, failures = 0, crashes = 0, "
+            "due = NULL, stop = '', expired = excluded.expired"
+        )
+        expired = time.time() + self.retention
+        rows = [(run.key, owner, expired) for run, owner in claims]
+
+        def finish_all(db: sqlite3.Connection) -> None:
+            db.executemany(finish, rows)
+            db.execute("DELETE FROM row WHERE expired < ?", (time.time(),))  # what TTL does in DynamoDB
+
+        await self._store.write(finish_all)
+        return [None] * len(claims)
+
+    async def drop_claim(self, message_id: str, owner: str) -> None:
+        """See ``Table``."""
+
+        def drop(db: sqlite3.Connection) -> None:
+            row = _claim(db, message_id)
+            if row is None or row.owner != owner or row.done:
+                return
+            if row.stop:
+                _cancel(db, message_id, row.stop)
+            elif row.failures or row.crashes:
+                _change(db, message_id, f"owner = '{NOBODY}', due = NULL")
+            else:
+                db.execute("DELETE FROM row WHERE type = 'throttle' AND id = ?", (message_id,))
+
+        await self._store.write(drop)
+
+    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+        """See ``Table``."""
+
+        def postpone(db: sqlite3.Connection) -> None:
+            row = _claim(db, message_id)
+            if row is None or row.owner != owner or row.done:
+                return
+            if row.stop:
+                _cancel(db, message_id, row.stop)
+            else:
+                _change(db, message_id, f"owner = '{NOBODY}', failures = ?, due = ?", failures, due)
+
+        await self._store.write(postpone)
+
+    async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:
+        """See ``Table``."""
+        expired = time.time() + self.retention
+
+        def cancel(db: sqlite3.Connection) -> Row:
+            row = _claim(db, message_id)
+            if row is None:
+                insert = "INSERT INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?)"
+                db.execute(insert, (message_id, NOBODY, expired))
+            elif row.done or row.owner not in {None, over}:
+                return row
+            _cancel(db, message_id, by)
+            return replace(row or Row(owner=None), done=True, due=None, stop="", cancelled_by=by)
+
+        return await self._store.write(cancel)
+
+    async def stop_claim(self, message_id: str, by: str) -> Row | None:
+        """See ``Table``."""
+
+        def stop(db: sqlite3.Connection) -> Row | None:
+            row = _claim(db, message_id)
+            if row is None or row.done or row.owner is None:
+                return row
+            _change(db, message_id, "stop = ?", by)
+            return replace(row, stop=by)
+
+        return await self._store.write(stop)
+
+
+def _claim(db: sqlite3.Connection, message_id: str) -> Row | None:
+    found = db.execute(
+        "SELECT owner, done, failures, crashes, due, stop, cancelled_by FROM row WHERE type = 'throttle' AND id = ?",
+        (message_id,),
+    ).fetchone()
+    if found is None:
+        return None
+    owner, done, failures, crashes, due, stop, cancelled_by = found
+    return Row(
+        owner=None if owner == NOBODY else owner,
+        done=bool(done),
+        failures=failures,
+        crashes=crashes,
+        due=due,
+        stop=stop,
+        cancelled_by=cancelled_by,
+    )
+
+
+def _may_take(row: Row, claiming: Claiming) -> bool:
+    if row.done:
+        return False
+    if row.owner is None:
+        return row.due is None or row.due <= claiming.age
+    return row.owner == claiming.owner or (row.owner == claiming.over and not row.stop)
+
+
+def _change(db: sqlite3.Connection, message_id: str, change: str, *values: object) -> None:
+    db.execute(f"UPDATE row SET {change} WHERE type = 'throttle' AND id = ?", (*values, message_id))  # noqa: S608 - ours
+
+
+def _cancel(db: sqlite3.Connection, message_id: str, by: str) -> None:
+    _change(db, message_id, "done = 1, due = NULL, stop = '', cancelled_by = ?", by)
