@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
-from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.backends.sqlite.store import Store, _read_only
 from sqsjkr.backends.sqlite.table import SQLiteTable
 from sqsjkr.errors import BackendRefused
 from sqsjkr.leases.table import Claiming, Row
@@ -155,3 +158,67 @@ async def test_a_file_of_1_0_0_is_brought_up_to_date_and_that_version_goes_on_wo
         assert old.execute("SELECT id, reason FROM dead_letter").fetchall() == [("after", "invalid: no job")]
         for queue in queues:
             await queue.close()
+
+
+async def _letters(directory: Path) -> list[str]:
+    store = Store(directory, create=False)
+    await store.open()
+    try:
+        return await store.read(lambda db: [row[0] for row in db.execute("SELECT id FROM dead_letter")])
+    finally:
+        await store.close()
+
+
+def _as_another_user(work: Callable[[], bool]) -> bool:
+    """Do it in a child process that may only read, which says by its exit code whether it went well."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            code = 0 if work() else 1
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_a_user_who_may_only_read_can_look_whether_a_worker_is_at_work_or_not(at_work: bool) -> None:
+    with tempfile.TemporaryDirectory() as text:
+        directory = Path(text)
+        asyncio.run(_made(directory))
+        with contextlib.closing(sqlite3.connect(directory / "sqsjkr.db")) as db:
+            if at_work:
+                db.execute("SELECT COUNT(*) FROM message").fetchall()  # now there is a file of shared memory
+            else:
+                db.close()
+            for path in directory.iterdir():
+                path.chmod(0o444)
+            directory.chmod(0o555)
+            try:
+                assert _as_another_user(lambda: asyncio.run(_letters(directory)) == ["x"])
+            finally:
+                directory.chmod(0o700)
+
+
+async def _made(directory: Path) -> None:
+    store = Store(directory)
+    await store.open()
+    await store.write(lambda db: db.execute("INSERT INTO dead_letter VALUES ('x', '', 0, 0, '')"))
+    await store.close()
+
+
+def test_a_file_of_1_0_0_that_may_only_be_read_is_one_clear_line(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "sqsjkr.db", isolation_level=None)) as old:
+        old.executescript(_OF_1_0_0)
+    with pytest.raises(BackendRefused, match="is of an earlier version"):
+        _read_only(tmp_path / "sqsjkr.db")
+
+
+async def test_a_store_that_must_be_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(BackendRefused, match="there is no store at"):
+        await _letters(tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()

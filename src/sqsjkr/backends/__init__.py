@@ -30,6 +30,7 @@ class Backend:
     queue: str = ""
     sender: str = ""
     table: str = ""
+    dead_letters: str = ""
     place: str = ""
     """An example of what may follow the name and a colon in ``[kicker] locker``; "" if nothing may."""
     on_aws: bool = False
@@ -37,10 +38,19 @@ class Backend:
 
 
 BACKENDS = {
-    "sqs": Backend(queue="queue:SQSQueue", sender="sender:SQSSender", on_aws=True),
+    "sqs": Backend(
+        queue="queue:SQSQueue",
+        sender="sender:SQSSender",
+        dead_letters="dead_letters:SQSDeadLetters",
+        on_aws=True,
+    ),
     "dynamodb": Backend(table="table:DynamoDBTable", on_aws=True),
     "sqlite": Backend(
-        queue="queue:SQLiteQueue", sender="sender:SQLiteSender", table="table:SQLiteTable", place="/directory"
+        queue="queue:SQLiteQueue",
+        sender="sender:SQLiteSender",
+        table="table:SQLiteTable",
+        dead_letters="dead_letters:SQLiteDeadLetters",
+        place="/directory",
     ),
 }
 TABLES = tuple(name for name, backend in BACKENDS.items() if backend.table)
@@ -161,6 +171,12 @@ def sender_class(settings: _Settings) -> Any:
     """The ``Sender`` of the settings' backend."""
     name = _behind_queue(settings.local)
     return _load(name, BACKENDS[name].sender)
+
+
+def dead_letters_class(settings: _Settings) -> Any:
+    """The ``DeadLetters`` of the settings' backend."""
+    name = _behind_queue(settings.local)
+    return _load(name, BACKENDS[name].dead_letters)
 
 
 def table_class(name: str) -> Any:

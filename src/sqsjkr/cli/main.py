@@ -24,6 +24,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
     {
         "run": "Receive jobs and run them until a signal says stop.",
         "send": "Put one job on the queue, or many.",
+        "dead": "Look into the dead-letter queue; send messages back from it, or drop them.",
         "check": "Look at everything that run needs, and say what to do about it.",
         "setup": "Create the queue, its dead-letter queue and the table, or what is missing of them.",
     }
@@ -59,7 +60,7 @@ def _main(words: list[str], budget: LeaseBudget) -> int:
         sys.stderr.write("usage: sqsjkr VERB [options]\n")
         raise ConfigError(f"unknown command {verb!r}; {hint}")
     module = import_module(f"sqsjkr.cli.{verb}")
-    parser = _Parser(verb, module.EPILOG)
+    parser = _Parser(verb, module.EPILOG, has_actions=hasattr(module, "ACTIONS"))
     module.add_options(parser)
     try:
         arguments = parser.parsed(options, verb_is_given=options is not words)
@@ -75,7 +76,7 @@ def _main(words: list[str], budget: LeaseBudget) -> int:
 class _Parser(argparse.ArgumentParser):
     """The options of one verb. Says what is wrong with a command line, and which word was meant."""
 
-    def __init__(self, verb: str, epilog: str) -> None:
+    def __init__(self, verb: str, epilog: str, *, has_actions: bool) -> None:
         super().__init__(
             prog=f"sqsjkr {verb}",
             description=VERBS[verb],
@@ -84,11 +85,14 @@ class _Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self._verb = verb
+        self._has_actions = has_actions
         self.add_argument("--version", action="store_true", help=argparse.SUPPRESS)
 
     def parsed(self, words: Sequence[str], *, verb_is_given: bool) -> argparse.Namespace:
         """Parse the words that follow the verb. Raises ConfigError for what no option takes."""
-        arguments, extra = self.parse_known_args(words)
+        # Where a verb has actions, an id may follow an option. For send this would swallow its "--".
+        parse = self.parse_known_intermixed_args if self._has_actions else self.parse_known_args
+        arguments, extra = parse(words)
         if extra and not arguments.version:
             self._refuse(extra, words, verb_is_given=verb_is_given)
         return arguments

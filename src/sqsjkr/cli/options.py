@@ -28,6 +28,29 @@ def add_stats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stats-socket", metavar="PATH", help="Unix socket of the stats, instead of a port")
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option that makes the output one for machines."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, with times in UTC")
+
+
+def add_limit(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add the option that says how many lines to show."""
+    parser.add_argument(
+        "--limit", metavar="N", type=_count, default=default, help=f"show N at most (default: {default})"
+    )
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """Add the option that answers the question of a verb that changes something."""
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+
+
 def _number(text: str) -> int | str:
     """Read a number. Anything else is left as it is, for the configuration's own check to name."""
     return int(text) if text.isascii() and text.isdigit() else text

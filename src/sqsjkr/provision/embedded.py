@@ -57,7 +57,7 @@ async def _content(opened: Store) -> AsyncIterator[Finding]:
     yield Finding(Level.OK, "store", str(opened.path))
     yield Finding(Level.OK, "messages", f"{visible} waiting, {hidden} in flight or delayed")
     if dead:
-        advice = f"read the table dead_letter with sqlite3 {opened.path}"
+        advice = f"sqsjkr dead --local {opened.path.parent}"
         yield Finding(Level.WARN, "dead letters", f"{dead} in the store", advice)
     else:
         yield Finding(Level.OK, "dead letters", "none in the store")

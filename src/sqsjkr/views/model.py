@@ -249,6 +249,8 @@ class DeadLetter:
     message_id: str | None
     """The id that it had on the job queue, if it is known."""
     reason: str
+    sender: str | None = None
+    """Which identity sent it, as the queue says."""
     sent_at: float | None
     """When its producer sent it."""
     died_at: float | None

@@ -42,7 +42,7 @@ class SQLiteQueue(Queue):
     async def send(self, bodies: Sequence[str], *, delay: float = 0.0) -> list[str]:
         """Put messages on the queue, durably, in one transaction. Returns their ids, in order."""
         now = time.time()
-        sender = _user()
+        sender = user_name()
         rows = [(str(uuid.uuid4()), body, now, now + delay, sender) for body in bodies]
         insert = "INSERT INTO message (id, body, sent, visible, sender) VALUES (?, ?, ?, ?, ?)"
         await self._store.write(lambda db: db.executemany(insert, rows))
@@ -137,14 +137,17 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
 
 def _move_to_dead_letters(db: sqlite3.Connection, message_id: str, reason: str) -> None:
     move = "INSERT OR REPLACE INTO dead_letter SELECT id, body, sent, ?, ? FROM message WHERE id = ?"
-    origin = "INSERT OR REPLACE INTO dead_letter_origin SELECT id, sender, attributes FROM message WHERE id = ?"
+    origin = (
+        "INSERT OR REPLACE INTO dead_letter_origin (id, sender, attributes, receives) "
+        "SELECT id, sender, attributes, receives FROM message WHERE id = ?"
+    )
     db.execute(move, (time.time(), reason, message_id))
     db.execute(origin, (message_id,))
     db.execute("DELETE FROM message WHERE id = ?", (message_id,))
 
 
 @cache
-def _user() -> str:
+def user_name() -> str:
     """The name of the user whose process this is; its number if it has none."""
     user = os.geteuid()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import sqlite3
 import time
@@ -35,7 +36,8 @@ CREATE INDEX IF NOT EXISTS message_by_visible ON message (visible);
 CREATE TABLE IF NOT EXISTS dead_letter_origin (
     id TEXT PRIMARY KEY,
     sender TEXT,
-    attributes TEXT
+    attributes TEXT,
+    receives INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dead_letter (
     id TEXT PRIMARY KEY,
@@ -75,10 +77,14 @@ T = TypeVar("T")
 
 
 class Store:
-    """One SQLite file and the thread that works on it. Opening it again has no effect."""
+    """One SQLite file and the thread that works on it. Opening it again has no effect.
 
-    def __init__(self, directory: str | Path) -> None:
+    With ``create`` off, the file must be there; a user who may not write to it can then read it.
+    """
+
+    def __init__(self, directory: str | Path, *, create: bool = True) -> None:
         self.path = Path(directory) / FILE
+        self._create = create
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -113,6 +119,12 @@ class Store:
         return self._connection
 
     def _connect(self) -> None:
+        if not self._create:
+            if not self.path.exists():
+                raise BackendRefused(f"there is no store at {self.path}; is --local right? The first send creates it")
+            if not os.access(self.path, os.W_OK):
+                self._connection = _read_only(self.path)
+                return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
@@ -160,6 +172,21 @@ class Store:
             if free < FULL:
                 return f" (the disk is full: {free} bytes free in {self.path.parent})"
         return ""
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Open the file for a user who may only read. Raises ``BackendRefused`` if it is of an earlier version."""
+    # With no worker at work there may be no file of shared memory, and no right to create it: nothing changes then.
+    quiet = not os.access(path.parent, os.W_OK) and not Path(f"{path}-shm").exists()
+    mode = "immutable=1" if quiet else "mode=ro"
+    url = f"{path.absolute().as_uri()}?{mode}"
+    connection = sqlite3.connect(url, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    wanted = {line.split()[5] for line in _SCHEMA.splitlines() if line.startswith("CREATE TABLE")}
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if wanted - there or _missing_columns(connection):
+        connection.close()
+        raise BackendRefused(f"{path} is of an earlier version: a user who may write to it must open it once")
+    return connection
 
 
 def _missing_columns(connection: sqlite3.Connection) -> list[str]:
