@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sqsjkr.job import DECLARED, Declared, Job, Kind
+from sqsjkr.job import DECLARED, VERBS_OF_CRASHES, Declared, Job, Kind, Verb
 
 TOP = Path(__file__).resolve().parents[1]
 SCHEMA = TOP / "src" / "sqsjkr" / "job.schema.json"
@@ -35,11 +35,35 @@ SHAPES: dict[Kind, dict[str, Any]] = {
     Kind.ENVIRONMENT: {"$ref": "#/$defs/environment"},
     Kind.DURATION: {"anyOf": DURATION},
     Kind.FLAG: {"type": ["boolean", "null"]},
+    Kind.COUNT: {"anyOf": [{"type": ["integer", "null"]}, {"type": "string", "pattern": "^[0-9]+$"}]},
+    Kind.MOMENT: {
+        "anyOf": [
+            {"type": ["number", "null"], "minimum": 0},
+            {
+                "description": "RFC 3339.",
+                "type": "string",
+                "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?"
+                "([Zz]|[-+][0-9]{2}:[0-9]{2})$",
+            },
+            {"description": "Seconds since 1970 as text.", "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?$"},
+        ]
+    },
+    Kind.VERBS: {
+        "type": ["object", "null"],
+        "properties": {"crash": {"enum": [verb.value for verb in VERBS_OF_CRASHES]}},
+        "patternProperties": {
+            "^([1-9][0-9]{0,2}(-[1-9][0-9]{0,2})?|signal|timeout|\\*)$": {"enum": [verb.value for verb in Verb]}
+        },
+        "additionalProperties": False,
+    },
 }
-UNITS = (
-    ' Seconds, or a Go duration such as "90s" or "1h30m" (units ns, us, ms, s, m, h).'
-    " The Go daemon takes whole seconds and durations only."
-)
+UNITS = ' Seconds, or a Go duration such as "90s" or "1h30m" (units ns, us, ms, s, m, h).'
+OF_GO = {
+    "life_time": " The Go daemon takes whole seconds and durations only.",
+    **dict.fromkeys(
+        ("timeout", "retries", "retry_delay", "on_exit", "not_before"), " The Go daemon ignores this field."
+    ),
+}
 
 
 def names() -> Iterator[tuple[str, str, str, Declared]]:
@@ -58,11 +82,13 @@ def schema() -> dict[str, Any]:
         shape = dict(SHAPES[declared.kind])
         if declared.required:
             shape = {"type": "string", "pattern": NO_NUL.replace("*", "+")}
-        if declared.kind in {Kind.FLAG, Kind.DURATION}:
+        if declared.kind in {Kind.FLAG, Kind.DURATION, Kind.COUNT}:
             shape["default"] = int(defaults[attribute]) if declared.kind is Kind.DURATION else defaults[attribute]
+        if declared.least > float("-inf"):
+            shape = limited(shape, declared)
         units = UNITS if declared.kind is Kind.DURATION else ""
         absent = "" if "default" in shape or declared.required else f" Left out: {declared.absent}."
-        properties[name] = {"description": f"{meaning}{units}{absent}".replace("`", ""), **shape}
+        properties[name] = {"description": f"{meaning}{units}{OF_GO.get(name, '')}{absent}".replace("`", ""), **shape}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sqsjkr job",
@@ -83,6 +109,17 @@ def schema() -> dict[str, Any]:
             },
         },
     }
+
+
+def limited(shape: dict[str, Any], declared: Declared) -> dict[str, Any]:
+    """The shape of a number that may not be negative, and may have an upper limit."""
+    limits = {"minimum": declared.least} | ({"maximum": declared.most} if declared.most < float("inf") else {})
+    choices = [
+        {key: value.replace("[-+]?", "[+]?", 1) if key == "pattern" else value for key, value in choice.items()}
+        | (limits if "string" not in choice["type"] else {})
+        for choice in shape["anyOf"]
+    ]
+    return {**shape, "anyOf": choices}
 
 
 def schema_text() -> str:

@@ -28,6 +28,8 @@ from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
 from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.plan import Plan
+from sqsjkr.policy import Limits, Policy
+from sqsjkr.queue import QueueFacts
 from sqsjkr.reader import Reader
 from sqsjkr.resources import Resources
 from sqsjkr.runs import Place
@@ -115,9 +117,10 @@ def build_worker(
     room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
     brake = _brake(resources, log, budget)
     journal = Journal(JobLog(), stats)
-    reader = Reader(config.jobs, plan=Plan(wrapper=config.wrapper))
+    reader = Reader(config.jobs, plan=Plan(wrapper=config.wrapper), max_timeout=config.max_timeout)
     proof = Proof(locker, throttler, queue)
-    gate = Gate(locker, throttler, room, brake, proof, budget=budget)
+    policy = Policy(_limits(config, queue.facts, budget))
+    gate = Gate(locker, throttler, room, brake, proof, policy, budget=budget)
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
     runner = Runner(registry, brake, journal, shared, output_tail=config.output_tail, output_rate=config.output_rate)
     trigger = Trigger(config.life_time_trigger, runner, pause=budget.pause)
@@ -129,6 +132,7 @@ def build_worker(
         gate,
         runner,
         trigger,
+        policy,
         settler,
         registry,
         journal,
@@ -139,6 +143,15 @@ def build_worker(
     backlog = Backlog(queue, room, brake, slots, changed, budget=budget, until_empty=until_empty)
     grace = Grace(period=config.grace_period, kill_after=config.kill_after)
     return Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)
+
+
+def _limits(config: Config, queue: QueueFacts, budget: LeaseBudget) -> Limits:
+    return Limits(
+        retention=queue.retention,
+        can_bury=queue.dead_letters is not None,
+        max_crashes=config.max_crashes,
+        pause=budget.pause,
+    )
 
 
 def _brake(resources: Resources, log: Logs | None, budget: LeaseBudget) -> Brake:

@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from sqsjkr import clock, durations
@@ -18,7 +19,9 @@ from sqsjkr.job import Job
 from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
+from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason
+from sqsjkr.policy import Policy
 from sqsjkr.throttler import Answer, Claim, Throttler
 
 
@@ -32,6 +35,7 @@ class Gate:
         room: WaitingRoom,
         brake: Brake,
         proof: Proof,
+        policy: Policy,
         *,
         budget: LeaseBudget,
         now: Callable[[], float] = clock.now,
@@ -41,6 +45,7 @@ class Gate:
         self._room = room
         self._brake = brake
         self._proof = proof
+        self._policy = policy
         self._budget = budget
         self._now = now
         self._locked_here: set[str] = set()
@@ -87,12 +92,15 @@ class Gate:
             raise failure
 
     async def give_back_claim(self, attempt: Attempt, ending: Ending | None = None, *, done: bool) -> None:
-        """Remember a job that is ``done``, and its ``ending``; else let its next delivery run.
+        """Remember a job that is ``done``, and its ``ending``; else let its next delivery run, when it is due.
 
         Raises ``BackendUnavailable``.
         """
         if done:
             await self._throttler.end(attempt.run(self._now(), ending), attempt.id)
+        elif ending is not None and ending.due is not None:
+            failures = ending.failures or 0
+            await self._throttler.postpone(attempt.claim_key, attempt.id, failures=failures, due=ending.due)
         else:
             await self._throttler.forget(attempt.claim_key, attempt.id)
         attempt.claimed = False
@@ -110,7 +118,9 @@ class Gate:
         # A copy must not have the lock, not even until its claim is answered: another job with abort_if_locked would
         # give up for nothing.
         may_be_a_copy = message.receive_count > 1
-        refusal = attempt.refusal or _expired(job, message.age_at(self._now()))
+        refusal = attempt.refusal or _wrong_time(job, message, message.age_at(self._now()))
+        if refusal is not None and refusal.outcome is Outcome.EARLY:
+            return refusal
         if refusal is None and not may_be_a_copy:
             refusal = await self._lock(attempt, job)
         if refusal is None or refusal.outcome is not Outcome.LOCKED:  # a job that only waits leaves no claim
@@ -146,8 +156,9 @@ class Gate:
         answer = await self._throttler.begin(attempt.run(now), attempt.id, age=age)
         attempt.asked = True
         if answer.claim is Claim.FRESH:
-            attempt.failures, attempt.crashes, attempt.earlier = answer.failures, answer.crashes, answer.earlier
-            return None
+            attempt.crashes, attempt.earlier = answer.crashes, answer.earlier
+            attempt.failures = _failures(attempt, answer)
+            return self._policy.exhausted(attempt)
         attempt.claimed = False
         return self._not_fresh(answer, age)
 
@@ -182,11 +193,20 @@ class Gate:
         return Ending(outcome, f"lock_id={job.lock_id} is held {where}", self._budget.pause)
 
 
-def _expired(job: Job, age: float) -> Ending | None:
-    if not job.expired(age):
-        return None
-    detail = f"{durations.format(round(age, 3))} old, life_time {durations.format(job.life_time)}"
-    return Ending(Outcome.EXPIRED, detail)
+def _failures(attempt: Attempt, answer: Answer) -> int:
+    """Return how often the job has failed; if nobody counts, how often at most, and so that it has one try left."""
+    if answer.remembers:
+        return answer.failures
+    return min(_job(attempt).retries, attempt.message.receive_count - 1)
+
+
+def _wrong_time(job: Job, message: Message, age: float) -> Ending | None:
+    if job.expired(age, sent_at=message.sent_at):
+        detail = f"{durations.format(round(age, 3))} old, life_time {durations.format(job.life_time)}"
+        return Ending(Outcome.EXPIRED, detail)
+    if (wait := job.first_start(message.sent_at) - age) > 0:
+        return Ending(Outcome.EARLY, f"not before {durations.format(math.ceil(wait))} from now", wait)
+    return None
 
 
 def _job(attempt: Attempt) -> Job:

@@ -6,10 +6,12 @@ and the reference table all follow it. A new field is declared there, and used w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeAlias
@@ -28,6 +30,12 @@ _SHOWN = 60
 _EXPECTED = 'expected a JSON object such as {"command": "true"}'
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[-+]\d\d:\d\d)", re.ASCII)
+_END = re.compile(r"(?P<first>[1-9]\d{0,2})(-(?P<last>[1-9]\d{0,2}))?", re.ASCII)
+_LAST_CODE = 255
+
+SIGNAL, TIMEOUT, CRASH, ANY_OTHER = "signal", "timeout", "crash", "*"
+"""The keys of ``on_exit`` that are no exit codes."""
 
 
 class Kind(Enum):
@@ -36,7 +44,32 @@ class Kind(Enum):
     TEXT = "string"
     FLAG = "boolean"
     DURATION = "duration"
+    COUNT = "whole number"
+    MOMENT = "time"
     ENVIRONMENT = "object of strings"
+    VERBS = "object of verbs"
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it is an object of strings, ``KEY=VALUE`` on a command line."""
+        return self in {Kind.ENVIRONMENT, Kind.VERBS}
+
+
+class Verb(Enum):
+    """What becomes of a job whose command has ended in a certain way (``on_exit``)."""
+
+    OK = "ok"
+    """It has succeeded."""
+    RETRY = "retry"
+    """It has failed, and runs again while retries are left."""
+    LATER = "later"
+    """It could not do its work now, and runs again; this is no failure."""
+    NEVER = "never"
+    """It has failed and never runs again."""
+
+
+VERBS_OF_CRASHES = (Verb.RETRY, Verb.NEVER)
+"""What may be asked for the death of a worker: retries count it, or it is the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +94,10 @@ class Declared:
     """What was expected, if the field may not be empty."""
     most_bytes: int = 0
     """The longest text in UTF-8. 0: no limit."""
+    least: float = float("-inf")
+    """The smallest duration or count."""
+    most: float = float("inf")
+    """The greatest count."""
     in_sections: bool = False
     """An operator may set it for jobs that leave it out (``[jobs]`` in the configuration)."""
 
@@ -164,12 +201,95 @@ class Job:
         ),
     )
     """Do not run the daemon's ``life_time_trigger`` for this job."""
+    timeout: float = field(
+        default=0.0,
+        metadata=_is(
+            Kind.DURATION,
+            meaning="How long one run of the command may take. Then all its processes get TERM, and KILL after the "
+            "daemon's `kill_after`. `0`: no limit.",
+            absent="`0`",
+            help="end a run that takes longer than this: 90, 1h30m",
+            metavar="TIME",
+            least=0,
+            in_sections=True,
+        ),
+    )
+    """Seconds that one attempt may run. 0: for ever."""
+    retries: int = field(
+        default=0,
+        metadata=_is(
+            Kind.COUNT,
+            meaning="How often the job is run again after a failure: an exit code other than 0, a signal, or the end "
+            "of its `timeout`. Runs that sqsjkr cut off (a stop, a lost lease) are no failures. At most 1000.",
+            absent="`0`",
+            help="run the job again after a failure, this often at most",
+            metavar="N",
+            least=0,
+            most=1000,
+            in_sections=True,
+        ),
+    )
+    """How often it is run again after a failure."""
+    retry_delay: float = field(
+        default=30.0,
+        metadata=_is(
+            Kind.DURATION,
+            meaning="The pause before the first retry. It doubles with each failure, up to an hour (or stays as it is "
+            "if it is longer), and up to a quarter is added at random.",
+            absent="`30`",
+            help="pause before the first retry, doubled for each further one (default: 30)",
+            metavar="TIME",
+            least=0,
+            in_sections=True,
+        ),
+    )
+    """Seconds before the first retry."""
+    on_exit: Mapping[str, Verb] = field(
+        default_factory=dict,
+        hash=False,
+        metadata=_is(
+            Kind.VERBS,
+            meaning='What an end of the command means, by its exit code: `"3"`, `"64-78"`, `"signal"`, `"timeout"`, '
+            '`"crash"` (its worker died), or `"*"` for every failure that is not named. The verbs are `ok`, `retry`, '
+            "`later` (not now: run again after `retry_delay`, not counted) and `never` (to the dead-letter queue). "
+            "With `retries`, 75 is `later` and 65 `never` unless you name them.",
+            absent="`{}`",
+            help="what an exit code means: ok, retry, later or never; CODE may be 3, 64-78, signal, timeout, crash or "
+            "*; may be repeated",
+            metavar="CODE=VERB",
+            in_sections=True,
+        ),
+    )
+    """What an end of the command means, by exit code, range of exit codes, or one of the words above."""
+    not_before: float = field(
+        default=0.0,
+        metadata=_is(
+            Kind.MOMENT,
+            meaning="The job does not start before this time: RFC 3339 (`2026-12-01T03:00:00+01:00`), or seconds since "
+            "1970. `life_time` counts from then.",
+            absent="at once",
+            help="do not start the job before this time: 2026-12-01T03:00:00Z, or seconds since 1970",
+            metavar="WHEN",
+            least=0,
+        ),
+    )
+    """When it may start, in epoch seconds on the queue's clock. 0: at once."""
     given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """The fields that the message itself sets, by their names here. An empty text counts as left out."""
 
-    def expired(self, age: float) -> bool:
-        """Whether a job that was sent ``age`` seconds ago is too old to start."""
-        return self.life_time < 0 or 0 < self.life_time < age
+    def expired(self, age: float, *, sent_at: float = 0.0) -> bool:
+        """Whether it is too old to start ``age`` seconds after it was sent at ``sent_at`` (epoch seconds)."""
+        return age > self.latest_start(sent_at)
+
+    def first_start(self, sent_at: float) -> float:
+        """Return from which age on it may start, if it was sent at ``sent_at`` (epoch seconds)."""
+        return max(0.0, self.not_before - sent_at)
+
+    def latest_start(self, sent_at: float) -> float:
+        """Return until which age it may start, if it was sent at ``sent_at`` (epoch seconds)."""
+        if self.life_time < 0:
+            return float("-inf")
+        return self.first_start(sent_at) + self.life_time if self.life_time else float("inf")
 
 
 DECLARED: Mapping[str, Declared] = MappingProxyType(
@@ -177,6 +297,10 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
 )
 """Every field of a body, by its attribute of ``Job``, in the order of the reference."""
 
+_DEFAULTS = {
+    item.name: item.default if item.default is not MISSING else {} if item.default_factory is not MISSING else ""
+    for item in fields(Job)
+}
 _ATTRIBUTES = {
     name: attribute
     for attribute, declared in DECLARED.items()
@@ -211,13 +335,18 @@ def encode(job: Job) -> str:
     body = {}
     for attribute, declared in DECLARED.items():
         value = getattr(job, attribute)
+        if value == _DEFAULTS[attribute] and attribute not in job.given:
+            continue
         if declared.kind is Kind.DURATION:
             seconds = max(-durations.LONGEST, min(durations.LONGEST, value))
             value = int(seconds) if seconds.is_integer() else durations.format(seconds)
+        elif declared.kind is Kind.MOMENT:
+            value = int(value) if value.is_integer() else value
         elif declared.kind is Kind.ENVIRONMENT:
             value = dict(value)
-        if value or attribute in job.given:
-            body[declared.name or attribute] = value
+        elif declared.kind is Kind.VERBS:
+            value = {end: verb.value for end, verb in value.items()}
+        body[declared.name or attribute] = value
     return for_sqs(_whole_text(json.dumps(body, ensure_ascii=False)))
 
 
@@ -229,7 +358,7 @@ def for_sqs(body: str) -> str:
 def field_value(attribute: str, value: object) -> object:
     """Read one field as a message body's is read, from plain Python values. Raises ``InvalidJob``."""
     value = _READERS[DECLARED[attribute].kind](attribute, _as_json(value))
-    _check_length(attribute, value)
+    _check(attribute, value)
     return value
 
 
@@ -321,7 +450,7 @@ def _job(pairs: _Pairs, message_id: str) -> Job:
         text = values.get(attribute, "")
         if declared.required and not text:
             raise InvalidJob(f"{attribute}: missing or empty, expected {declared.required}")
-        _check_length(attribute, text)
+        _check(attribute, values.get(attribute))
         if declared.kind is Kind.ENVIRONMENT and environments:
             values[attribute] = environments.get(declared.alias, {}) | environments.get(declared.name or attribute, {})
     given = frozenset(name for name, value in values.items() if value != "")
@@ -329,10 +458,14 @@ def _job(pairs: _Pairs, message_id: str) -> Job:
     return Job(id=message_id, given=given, **values)
 
 
-def _check_length(attribute: str, value: object) -> None:
-    most = DECLARED[attribute].most_bytes
-    if most and isinstance(value, str) and len(value.encode()) > most:
-        raise InvalidJob(f"{attribute} = {_shown(value)}: too long, expected at most {most} bytes")
+def _check(attribute: str, value: object) -> None:
+    """Raise ``InvalidJob`` if a value is outside the limits of its field."""
+    declared = DECLARED[attribute]
+    if isinstance(value, str) and declared.most_bytes and len(value.encode()) > declared.most_bytes:
+        raise InvalidJob(f"{attribute} = {_shown(value)}: too long, expected at most {declared.most_bytes} bytes")
+    if isinstance(value, float | int) and not declared.least <= value <= declared.most:
+        upper = f" and at most {declared.most:g}" if declared.most < float("inf") else ""
+        raise InvalidJob(f"{attribute} = {value:g}: expected at least {declared.least:g}{upper}")
 
 
 def _as_json(value: object) -> object:
@@ -389,7 +522,62 @@ def _seconds(name: str, value: object) -> float:
     raise InvalidJob(f"{name} = {_shown(value)}: {reason}, {expected}")
 
 
-_READERS = {Kind.TEXT: _text, Kind.FLAG: _flag, Kind.DURATION: _seconds}
+def _count(name: str, value: object) -> int:
+    """A whole number: also as text, which is how a command line gives it."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = float(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise InvalidJob(f"{name} = {_shown(value)}: expected a whole number")
+
+
+def _moment(name: str, value: object) -> float:
+    """Epoch seconds: a number, a number as text, or an RFC 3339 time."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float) and value <= durations.LONGEST:
+        return value
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(value.upper()).timestamp()
+    expected = "expected a time with its zone such as 2026-12-01T03:00:00+01:00, or seconds since 1970"
+    raise InvalidJob(f"{name} = {_shown(value)}: {expected}")
+
+
+def _verbs(name: str, value: object) -> dict[str, Verb]:
+    """What each end of a command means."""
+    if not isinstance(value, tuple):
+        raise InvalidJob(f'{name}: {_kind(value)}, expected an object such as {{"3": "never"}}')
+    verbs: dict[str, Verb] = {}
+    for end, word in value:
+        place = f"{name}[{_shown(end)}]"
+        if not _is_end(end):
+            raise InvalidJob(f"{place}: {_EXPECTED_END}")
+        allowed = [verb.value for verb in (VERBS_OF_CRASHES if end == CRASH else Verb)]
+        if word not in allowed:
+            raise InvalidJob(f"{place} = {_shown(word)}: expected one of {', '.join(allowed)}")
+        verbs[end] = Verb(word)
+    return verbs
+
+
+_EXPECTED_END = 'expected an exit code such as "3", a range such as "64-78", "signal", "timeout", "crash" or "*"'
+
+
+def _is_end(key: str) -> bool:
+    if key in {SIGNAL, TIMEOUT, CRASH, ANY_OTHER}:
+        return True
+    codes = _END.fullmatch(key)
+    return codes is not None and int(codes["first"]) <= int(codes["last"] or codes["first"]) <= _LAST_CODE
+
+
+_READERS: Mapping[Kind, Callable[[str, object], object]] = {
+    Kind.TEXT: _text,
+    Kind.FLAG: _flag,
+    Kind.DURATION: _seconds,
+    Kind.COUNT: _count,
+    Kind.MOMENT: _moment,
+    Kind.VERBS: _verbs,
+}
 
 
 def _whole_text(text: str) -> str:

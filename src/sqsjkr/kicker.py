@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from sqsjkr import policy
+from sqsjkr import clock
 from sqsjkr.attempt import Attempt
 from sqsjkr.execution.registry import Registry
 from sqsjkr.execution.runner import Runner
@@ -17,6 +17,7 @@ from sqsjkr.journal import Journal
 from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason
+from sqsjkr.policy import Policy
 from sqsjkr.reader import Reader
 from sqsjkr.runs import Place
 from sqsjkr.settler import Settler
@@ -35,6 +36,7 @@ class Kicker:
         gate: Gate,
         runner: Runner,
         trigger: Trigger,
+        policy: Policy,
         settler: Settler,
         registry: Registry,
         journal: Journal,
@@ -47,6 +49,7 @@ class Kicker:
         self._gate = gate
         self._runner = runner
         self._trigger = trigger
+        self._policy = policy
         self._settler = settler
         self._registry = registry
         self._journal = journal
@@ -76,7 +79,7 @@ class Kicker:
         if self._delete_first and (refusal := await self._settler.delete_first(attempt)):
             return refusal
         exit = await self._runner.run_job(attempt)  # noqa: A001 - the word of the field
-        return policy.decide(exit, deleted=attempt.deleted, pause=self._budget.pause)
+        return self._policy.judge(attempt, exit, clock.now())
 
     async def hand_back(self, messages: Sequence[Message], why: str, delay: float = 0.0) -> None:
         """Settle messages that were not kicked: they are visible again in ``delay`` seconds."""

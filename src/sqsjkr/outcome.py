@@ -37,6 +37,8 @@ class Outcome(Enum):
 
     SUCCEEDED = ("succeeded", Settlement.DELETE, Counter.SUCCEEDED, logging.INFO)
     ERRORED = ("errored", Settlement.DELETE, Counter.ERRORED, logging.ERROR)
+    TIMED_OUT = ("timed_out", Settlement.DELETE, Counter.ERRORED, logging.ERROR)
+    DEAD = ("dead", Settlement.BURY, Counter.ERRORED, logging.ERROR)
     EXPIRED = ("expired", Settlement.DELETE, Counter.FAILED, logging.WARNING)
     ABORTED = ("aborted", Settlement.DELETE, Counter.FAILED, logging.WARNING)
     DUPLICATE = ("duplicate", Settlement.DELETE, None, logging.WARNING)
@@ -47,6 +49,8 @@ class Outcome(Enum):
     LOCKED = ("locked", Settlement.KEEP, None, logging.INFO)
     BUSY = ("busy", Settlement.KEEP, None, logging.INFO)
     UNKNOWN = ("unknown", Settlement.RETRY, None, logging.WARNING)
+    RETRIED = ("retried", Settlement.RETRY, None, logging.WARNING)
+    DEFERRED = ("deferred", Settlement.RETRY, None, logging.INFO)
     EARLY = ("early", Settlement.RETRY, None, logging.DEBUG)
     RETURNED = ("returned", Settlement.RETRY, None, logging.DEBUG)
     CROWDED = ("crowded", Settlement.RETRY, None, logging.INFO)
@@ -68,7 +72,7 @@ class Reason(Enum):
     STOP = ("the worker is stopping", Outcome.INTERRUPTED)
     LEASE = ("lease lost", Outcome.INTERRUPTED)
     GUARD = ("the guard is dead", Outcome.INTERRUPTED)
-    TIMEOUT = ("its time limit is over", Outcome.ERRORED)
+    TIMEOUT = ("its time limit is over", Outcome.TIMED_OUT)
 
     def __init__(self, text: str, outcome: Outcome) -> None:
         self.text = text
@@ -122,6 +126,10 @@ class Ending:
     """The last of what the command printed, where that helps."""
     exit: Exit | None = None
     """How the command ended; None if it did not run."""
+    failures: int | None = None
+    """How often its job has failed by now, if it has been judged."""
+    due: float | None = None
+    """The age of the message, in seconds, from which the job may run again, if it was put off."""
     settlement: Settlement = _BY_OUTCOME
     """What becomes of the message: as the outcome's row says, unless something else is given."""
 

@@ -17,12 +17,14 @@ class Reader:
     """Turns messages into jobs and plans.
 
     A field of a job is the message's, else that of the first of ``sections`` that matches and has it, else the built-in
-    one. What is no field of a job is the first such section's, else ``plan``'s.
+    one. What is no field of a job is the first such section's, else ``plan``'s. ``max_timeout`` is the longest
+    ``timeout`` in seconds that counts, 0 for any; a section may exceed it.
     """
 
-    def __init__(self, sections: Sequence[Section] = (), *, plan: Plan = AS_ASKED) -> None:
+    def __init__(self, sections: Sequence[Section] = (), *, plan: Plan = AS_ASKED, max_timeout: float = 0.0) -> None:
         self._sections = tuple(sections)
         self._plan = plan
+        self._max_timeout = max_timeout
 
     def read(self, attempt: Attempt) -> Ending | None:
         """Note the attempt's job and plan; an ending (INVALID) if the body does not describe a job."""
@@ -35,6 +37,8 @@ class Reader:
 
     def _decide(self, asked: Job) -> tuple[Job, Plan]:
         """Return the job as it counts here, and the plan for it."""
+        if self._max_timeout and not 0 < asked.timeout < self._max_timeout:
+            asked = replace(asked, timeout=self._max_timeout)
         name = asked.event_id if "event_id" in asked.given else asked.command
         job: dict[str, Any] = {}
         plan: dict[str, Any] = {}

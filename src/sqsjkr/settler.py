@@ -131,7 +131,7 @@ class Settler:
         if self._closing or job is None:
             return False
         if ending.outcome is Outcome.LOCKED:
-            expires = message.received_at + job.life_time - message.age if job.life_time else float("inf")
+            expires = message.received_at + job.latest_start(message.sent_at) - message.age
             return self._room.park(message, f"lock {job.lock_id}", expires=expires)
         # A copy: whether its job is too old is for the one that runs to say.
         return self._room.park(message, f"message {message.id}", expires=float("inf"), stay=self._budget.longest_stay)

@@ -29,6 +29,8 @@ class Answer:
     claim: Claim
     failures: int = 0
     """FRESH: how often its job has failed before."""
+    remembers: bool = True
+    """Whether this throttler remembers failures and crashes."""
     crashes: int = 0
     """FRESH: how many workers have died while they ran it."""
     due: float = 0.0
@@ -62,7 +64,7 @@ class Throttler(ABC):
 
         By default it is ``claim``, and no fact is noted.
         """
-        return Answer(claim=await self.claim(run.key, owner))
+        return Answer(claim=await self.claim(run.key, owner), remembers=False)
 
     async def end(self, run: Run, owner: str) -> None:
         """Remember that the job of ``run`` has ended by itself, and how. By default it is ``confirm``."""

@@ -18,6 +18,7 @@ from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason
+from sqsjkr.policy import Limits, Policy
 from sqsjkr.runs import Run
 from sqsjkr.telemetry.events import Event
 from sqsjkr.telemetry.outage import Outage
@@ -90,7 +91,7 @@ def a_gate(locker: Locker, throttler: Throttler, room: WaitingRoom, *, hidden_un
     table = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
     host = Outage("starting jobs", Event.HOST_EXHAUSTED, Event.HOST_RECOVERED)
     brake = Brake(table, host, log=None, table_is_probed=False)
-    return Gate(locker, throttler, room, brake, Proof(locker, throttler, Hiding()), budget=STANDARD)
+    return Gate(locker, throttler, room, brake, Proof(locker, throttler, Hiding()), Policy(Limits()), budget=STANDARD)
 
 
 def an_attempt(
@@ -164,12 +165,43 @@ async def test_a_cancelled_job_does_not_start_and_says_by_whom(room: WaitingRoom
 
 
 async def test_an_attempt_learns_what_went_before_it(room: WaitingRoom) -> None:
-    throttler, attempt = Remembers(Answer(claim=Claim.FRESH, failures=2, crashes=1)), an_attempt(age=40.0)
+    throttler = Remembers(Answer(claim=Claim.FRESH, failures=2, crashes=1))
+    attempt = an_attempt(age=40.0, retries=2)
     assert await a_gate(NoLocker(), throttler, room).admit(attempt) is None
     assert (attempt.failures, attempt.crashes) == (2, 1)
     (run,) = throttler.runs
     assert (run.message_id, run.attempt, run.command, run.event_id) == ("m", attempt.id, "true", "m")
     assert run.begun_at == pytest.approx(40.0, abs=5.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (Answer(claim=Claim.FRESH, failures=3), "its 2 retries are used up"),
+        (Answer(claim=Claim.FRESH, crashes=6), "6 workers died while they ran it"),
+    ],
+)
+async def test_a_job_that_has_had_its_tries_is_not_started(room: WaitingRoom, answer: Answer, why: str) -> None:
+    refusal = await a_gate(NoLocker(), Remembers(answer), room).admit(an_attempt(retries=2))
+    assert refusal is not None
+    assert (refusal.outcome, refusal.detail) == (Outcome.DEAD, why)
+
+
+async def test_where_nobody_counts_failures_deliveries_bound_them_and_one_try_is_left(room: WaitingRoom) -> None:
+    gate = a_gate(NoLocker(), NoThrottler(), room)
+    for delivery, failures in ((1, 0), (2, 1), (3, 2), (9, 2)):
+        attempt = an_attempt(retries=2, receive_count=delivery)
+        assert await gate.admit(attempt) is None
+        assert attempt.failures == failures
+
+
+async def test_a_job_is_not_admitted_before_its_time_and_nothing_is_taken_for_it(room: WaitingRoom) -> None:
+    attempt = an_attempt(age=40.0, lock_id="nightly", not_before=100.0)
+    refusal = await a_gate(NoLocker(), Notebook(), room).admit(attempt)
+    assert refusal is not None
+    assert refusal.outcome is Outcome.EARLY
+    assert refusal.delay == pytest.approx(60.0, abs=5.0)
+    assert not attempt.asked
 
 
 async def test_a_lockers_unforeseen_error_runs_nothing_and_blocks_nothing(room: WaitingRoom) -> None:

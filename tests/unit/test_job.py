@@ -17,7 +17,7 @@ from sqsjkr import durations
 from sqsjkr.errors import InvalidJob
 from sqsjkr.execution import trigger
 from sqsjkr.execution.trigger import FACTS_LIMIT
-from sqsjkr.job import Job, decode, encode
+from sqsjkr.job import Job, Verb, decode, encode
 
 SCHEMA = jsonschema.Draft202012Validator(
     json.loads(resources.files("sqsjkr").joinpath("job.schema.json").read_text(encoding="utf-8"))
@@ -25,6 +25,9 @@ SCHEMA = jsonschema.Draft202012Validator(
 # A busy machine is no failure: the first draw of a text builds a table of all characters.
 calmly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 A_DURATION = 'expected a Go duration such as "90s" or "1h30m", or whole seconds'
+AN_OBJECT = 'expected an object such as {"3": "never"}'
+AN_END = 'expected an exit code such as "3", a range such as "64-78", "signal", "timeout", "crash" or "*"'
+A_TIME = "expected a time with its zone such as 2026-12-01T03:00:00+01:00, or seconds since 1970"
 A_JOB = '{"command": "true"}'
 
 
@@ -90,6 +93,30 @@ GOOD = [
         with_true('"disable_life_time_trigger": true'), a_job(disable_life_time_trigger=True), id="no trigger"
     ),
     pytest.param(with_true('"disable_life_time_trigger": null'), a_job(), id="no trigger null"),
+    pytest.param(with_true('"timeout": "90s", "retry_delay": 0'), a_job(timeout=90.0, retry_delay=0.0), id="durations"),
+    pytest.param(with_true('"timeout": null, "retries": null'), a_job(), id="timeout null"),
+    pytest.param(with_true('"retries": 3'), a_job(retries=3), id="retries"),
+    pytest.param(with_true('"retries": 3.0'), a_job(retries=3), id="retries 3.0"),
+    pytest.param(with_true('"retries": "3"'), a_job(retries=3), id='retries "3"'),
+    pytest.param(
+        with_true('"on_exit": {"3": "never", "64-78": "later", "signal": "ok", "timeout": "retry", "*": "retry"}'),
+        a_job(
+            on_exit={"3": Verb.NEVER, "64-78": Verb.LATER, "signal": Verb.OK, "timeout": Verb.RETRY, "*": Verb.RETRY}
+        ),
+        id="on_exit",
+    ),
+    pytest.param(with_true('"on_exit": {"crash": "never"}'), a_job(on_exit={"crash": Verb.NEVER}), id="on_exit crash"),
+    pytest.param(with_true('"on_exit": {}'), a_job(), id="on_exit empty"),
+    pytest.param(with_true('"not_before": 1764558000.5'), a_job(not_before=1764558000.5), id="not_before seconds"),
+    pytest.param(with_true('"not_before": "1764558000"'), a_job(not_before=1764558000.0), id='not_before "seconds"'),
+    pytest.param(
+        with_true('"not_before": "2025-12-01T03:00:00Z"'), a_job(not_before=1764558000.0), id="not_before in UTC"
+    ),
+    pytest.param(
+        with_true('"not_before": "2025-12-01t04:00:00.250+01:00"'),
+        a_job(not_before=1764558000.25),
+        id="not_before elsewhere",
+    ),
     pytest.param(with_true('"unknown": [1, {"x": 1e400}, null]'), a_job(), id="unknown field"),
     pytest.param(with_true('"unknown": -' + "9" * 5000), a_job(), id="huge integer in an unknown field"),
     pytest.param(f"\n\t {A_JOB} \r\n", a_job(), id="white space around"),
@@ -190,6 +217,37 @@ BAD = [
         with_true('"abort_if_locked": "true"'), 'abort_if_locked = "true": expected true or false', id="flag text"
     ),
     pytest.param(with_true('"abort_if_locked": 1'), "abort_if_locked = 1: expected true or false", id="flag number"),
+    pytest.param(with_true('"timeout": -1'), "timeout = -1: expected at least 0", id="timeout negative"),
+    pytest.param(with_true('"timeout": "1d"'), f'timeout = "1d": unknown unit "d", {A_DURATION}', id="timeout 1d"),
+    pytest.param(with_true('"retries": 1.5'), "retries = 1.5: expected a whole number", id="retries 1.5"),
+    pytest.param(with_true('"retries": true'), "retries = true: expected a whole number", id="retries true"),
+    pytest.param(with_true('"retries": -1'), "retries = -1: expected at least 0 and at most 1000", id="retries -1"),
+    pytest.param(with_true('"retries": 1001'), "retries = 1001: expected at least 0 and at most 1000", id="many"),
+    pytest.param(with_true('"on_exit": "never"'), f"on_exit: a string, {AN_OBJECT}", id="on_exit text"),
+    pytest.param(with_true('"on_exit": {"0": "retry"}'), f'on_exit["0"]: {AN_END}', id="on_exit 0"),
+    pytest.param(with_true('"on_exit": {"one": "ok"}'), f'on_exit["one"]: {AN_END}', id="on_exit word"),
+    pytest.param(
+        with_true('"on_exit": {"3": "stop"}'),
+        'on_exit["3"] = "stop": expected one of ok, retry, later, never',
+        id="on_exit verb",
+    ),
+    pytest.param(
+        with_true('"on_exit": {"crash": "later"}'),
+        'on_exit["crash"] = "later": expected one of retry, never',
+        id="on_exit crash later",
+    ),
+    pytest.param(
+        with_true('"on_exit": {"3": []}'),
+        'on_exit["3"] = [...]: expected one of ok, retry, later, never',
+        id="on_exit list",
+    ),
+    pytest.param(with_true('"not_before": "tomorrow"'), f'not_before = "tomorrow": {A_TIME}', id="not_before word"),
+    pytest.param(
+        with_true('"not_before": "2025-12-01T03:00:00"'),
+        f'not_before = "2025-12-01T03:00:00": {A_TIME}',
+        id="not_before without a zone",
+    ),
+    pytest.param(with_true('"not_before": -5'), "not_before = -5: expected at least 0", id="not_before negative"),
     pytest.param(
         with_true('"disable_life_time_trigger": 1.5'),
         "disable_life_time_trigger = 1.5: expected true or false",
@@ -199,6 +257,9 @@ BAD = [
 
 # Bad ones that a JSON Schema validator never sees, because they are no JSON, or that it cannot tell.
 BAD_BEYOND_THE_SCHEMA = [
+    pytest.param(with_true('"on_exit": {"78-64": "ok"}'), 'on_exit["78-64"]: ', id="a range that runs backwards"),
+    pytest.param(with_true('"on_exit": {"256": "ok"}'), 'on_exit["256"]: ', id="no exit code"),
+    pytest.param(with_true('"not_before": "2025-13-01T03:00:00Z"'), "not_before = ", id="a thirteenth month"),
     pytest.param("", "body: not JSON", id="empty"),
     pytest.param("   ", "body: not JSON", id="blank"),
     pytest.param("backup.sh --all", "body: not JSON", id="a bare command"),
@@ -437,6 +498,11 @@ lifetimes = st.integers(-(10**16), 10**16).map(lambda ns: ns / 10**9) | st.integ
     life_time=lifetimes,
     abort_if_locked=st.booleans(),
     disable_life_time_trigger=st.booleans(),
+    timeout=lifetimes.map(abs),
+    retries=st.integers(0, 1000),
+    retry_delay=lifetimes.map(abs),
+    on_exit=st.dictionaries(st.sampled_from(["1", "2-255", "signal", "timeout", "*"]), st.sampled_from(Verb)),
+    not_before=st.floats(0, 9e9),
 )
 def test_what_is_encoded_is_decoded_again(**fields: object) -> None:
     body = encode(a_job(**fields))
@@ -455,6 +521,11 @@ def test_an_encoded_body_holds_what_is_set_in_the_words_of_the_go_original() -> 
         "abort_if_locked": True,
     }
     assert json.loads(encode(a_job(life_time=1.5)))["life_time"] == "1.5s"
+    assert json.loads(encode(decode(with_true('"life_time": 0, "retry_delay": 30'), ""))) == {
+        "command": "true",
+        "life_time": 0,
+        "retry_delay": 30,
+    }, "what a producer says is said, even if it is the default: an operator's section may say otherwise"
     assert json.loads(encode(a_job(life_time=float("inf"))))["life_time"] < 9223372037
 
 

@@ -79,7 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         elif declared.kind is Kind.FLAG:
             group.add_argument(option, action="store_true", default=None, help=declared.help)
         else:
-            action = "append" if declared.kind is Kind.ENVIRONMENT else "store"
+            action = "append" if declared.kind.pairs else "store"
             group.add_argument(option, metavar=declared.metavar, action=action, help=declared.help)
     how = parser.add_argument_group("how it is sent")
     how.add_argument("--delay", metavar="SECONDS", default="0", help="hide it at first, 900 at most (default: 0)")
@@ -122,15 +122,16 @@ def _job_fields(arguments: argparse.Namespace) -> dict[str, object]:
     elif arguments.dedup_id:
         raise ConfigError("leave --dedup-id out: with --json, SQS would keep the first job only")
     for name, value in fields.items():
-        if DECLARED[name].kind is Kind.ENVIRONMENT:
-            fields[name] = dict(_variable(f"--{name}", pair) for pair in value)
+        if DECLARED[name].kind.pairs:
+            option = f"--{name.replace('_', '-')}"
+            fields[name] = dict(_pair(option, DECLARED[name].metavar, pair) for pair in value)
     return fields
 
 
-def _variable(option: str, pair: str) -> tuple[str, str]:
+def _pair(option: str, form: str, pair: str) -> tuple[str, str]:
     name, equals, value = pair.partition("=")
     if not (name and equals):
-        raise ConfigError(f"{option}: expected KEY=VALUE")  # the pair is not shown: it may be a secret
+        raise ConfigError(f"{option}: expected {form}")  # the pair is not shown: it may be a secret
     return name, value
 
 

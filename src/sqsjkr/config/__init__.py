@@ -21,6 +21,8 @@ from sqsjkr.plan import Section
 
 _DEFAULT_PORT = 8061
 _DEFAULT_SLOTS = 20
+_LONGEST_RETENTION = 1_209_600
+"""Seconds that SQS keeps a message at most (AWS: Amazon SQS message quotas)."""
 _REGION = re.compile(
     r"https?://(?:[^/:]*\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)(?=[:/])"
 )
@@ -62,6 +64,10 @@ class Config:
     """The address of the stats port. The original listened on all addresses (go-semantics D7)."""
     stats_socket: str = field(default="", metadata=_in("kicker", rules.socket_path))
     """Path of a Unix socket for the stats, instead of the port."""
+    max_timeout: float = field(default=0.0, metadata=_in("kicker", rules.seconds(_LONGEST_RETENTION)))
+    """The longest time limit in seconds that a message may give its job, and the one of jobs without; 0 for none."""
+    max_crashes: int = field(default=5, metadata=_in("kicker", rules.whole(0, 1000)))
+    """How many workers may die while they run one job before it is moved to the dead-letter queue."""
     wrapper: tuple[str, ...] = field(default=(), metadata=_in("kicker", rules.argv))
     """A program and its arguments to put in front of every job's command, such as ("nice", "-n", "10")."""
     lock_table: str = field(default="sqsjkr", metadata=_in("kicker", rules.filled))

@@ -26,4 +26,8 @@ def of_sqsjkr(attempt: Attempt) -> dict[bytes, bytes]:
         variables["SQSJKR_LOCK_ID"] = job.lock_id
         if attempt.fencing_token:
             variables["SQSJKR_FENCE"] = str(attempt.fencing_token)
+    if job and job.timeout:
+        variables["SQSJKR_TIMEOUT"] = f"{job.timeout:.3f}".rstrip("0").rstrip(".")
+    if job and (job.retries or attempt.failures):
+        variables["SQSJKR_RETRY_COUNT"] = str(attempt.failures)
     return {key.encode(): value.encode() for key, value in variables.items()}

@@ -42,9 +42,11 @@ class Runner:
 
     async def run_job(self, attempt: Attempt) -> Exit | NotStarted:
         """Run what the attempt's plan says to its end."""
-        command = attempt.job.command if attempt.job else ""
+        job, plan = attempt.job, attempt.plan
+        command = job.command if job else ""
         self._journal.started(attempt, command)
-        return await self.run(attempt, attempt.plan.command_line(command), environment.for_job(attempt))
+        within = job.timeout if job and job.timeout else float("inf")
+        return await self.run(attempt, plan.command_line(command), environment.for_job(attempt), within=within)
 
     async def run(
         self,
@@ -71,7 +73,7 @@ class Runner:
             self._registry.leave(attempt)
         if end.leftovers:
             emit(Event.PROCESS_LEFT, f"{attempt.name} left processes running in the background")
-        return replace(end, seconds=clock.now() - begun, tail=output.tail() if end.status else "")
+        return replace(end, seconds=clock.now() - begun, tail=output.tail() if end.status or end.reason else "")
 
     def _output(self, attempt: Attempt) -> Output:
         def cut(size: int) -> None:

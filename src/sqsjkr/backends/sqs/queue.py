@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -78,7 +79,7 @@ class SQSQueue(Queue):
         return await self._batch(
             "ChangeMessageVisibilityBatch",
             [
-                {"Id": str(n), "ReceiptHandle": entry.receipt, "VisibilityTimeout": int(entry.seconds)}
+                {"Id": str(n), "ReceiptHandle": entry.receipt, "VisibilityTimeout": math.ceil(entry.seconds)}
                 for n, entry in enumerate(entries)
             ],
         )
