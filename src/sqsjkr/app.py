@@ -26,6 +26,8 @@ from sqsjkr.kicker import Kicker
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
+from sqsjkr.metrics.board import Board
+from sqsjkr.metrics.parts import Parts
 from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.plan import Plan
 from sqsjkr.policy import Limits, Policy
@@ -42,6 +44,7 @@ from sqsjkr.telemetry.logs import Logs
 from sqsjkr.telemetry.outage import Outage
 from sqsjkr.telemetry.stats import Stats
 from sqsjkr.throttler import Throttler
+from sqsjkr.web.front import Front
 from sqsjkr.worker import Grace, Worker
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -74,14 +77,16 @@ async def run(
     try:
         async with AsyncExitStack() as stack:
             resources = Resources(config, stack, locker=locker, throttler=throttler, budget=budget)
-            health = _Health(resources)
-            await _serve_stats(config, stats, health, stack)
+            front = Front(resources)
+            await _serve_stats(config, stats, front, stack)
             await _open(resources)
             pulse.cancel()
-            worker = build_worker(config, resources, stats, shared, log=logs, until_empty=until_empty, budget=budget)
+            worker = build_worker(
+                config, resources, stats, shared, board=front.board, log=logs, until_empty=until_empty, budget=budget
+            )
             if logs:
                 await stack.enter_async_context(_flushing(logs))
-            health.worker = worker
+            front.worker = worker
             signals.hand_over_to(worker)
             await worker.run(
                 f"{config.max_concurrent_num} slots, queue {resources.queue.facts.name}, "
@@ -106,17 +111,18 @@ def build_worker(
     stats: Stats,
     shared: SharedState,
     *,
+    board: Board | None = None,
     log: Logs | None = None,
     until_empty: bool = False,
     budget: LeaseBudget = STANDARD,
 ) -> Worker:
     """Build what stands between queue and shell, from plain values, and in the order of a message's way."""
     queue, locker, throttler = resources.queue, resources.locker, resources.throttler
-    changed = asyncio.Event()
+    board, changed = board or Board(), asyncio.Event()
     slots = Slots(config.max_concurrent_num, stats, changed)
     room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
     brake = _brake(resources, log, budget)
-    journal = Journal(JobLog(), stats)
+    journal = Journal(JobLog(), stats, board.measures)
     reader = Reader(config.jobs, plan=Plan(wrapper=config.wrapper), max_timeout=config.max_timeout)
     proof = Proof(locker, throttler, queue)
     policy = Policy(_limits(config, queue.facts, budget))
@@ -142,7 +148,9 @@ def build_worker(
     )
     backlog = Backlog(queue, room, brake, slots, changed, budget=budget, until_empty=until_empty)
     grace = Grace(period=config.grace_period, kill_after=config.kill_after)
-    return Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)
+    worker = Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)
+    board.parts = Parts(stats, board.measures, resources, log, slots, backlog, room, brake, settler, worker.stopping)
+    return worker
 
 
 def _limits(config: Config, queue: QueueFacts, budget: LeaseBudget) -> Limits:
@@ -165,25 +173,7 @@ def _brake(resources: Resources, log: Logs | None, budget: LeaseBudget) -> Brake
     return Brake(own, host, log=log, table_is_probed=False)
 
 
-class _Health:
-    """Answers for the worker; before there is one, for its start."""
-
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-        self.worker: Worker | None = None
-
-    def unhealthy_reason(self) -> str | None:
-        """Return why no jobs are taken just now; None if they are."""
-        if self.worker is None:
-            return self._resources.waits_for or "the worker is starting"
-        return self.worker.unhealthy_reason()
-
-    def stuck_reason(self) -> str | None:
-        """Return what a restart would cure; None if nothing: a new process would wait for the same answers."""
-        return self.worker.stuck_reason() if self.worker else None
-
-
-async def _serve_stats(config: Config, stats: Stats, health: _Health, stack: AsyncExitStack) -> None:
+async def _serve_stats(config: Config, stats: Stats, front: Front, stack: AsyncExitStack) -> None:
     """Listen before anything is opened: a probe must not take a worker that waits for AWS for a dead one."""
     if not (config.stats_socket or config.stats_port):
         return
@@ -192,7 +182,7 @@ async def _serve_stats(config: Config, stats: Stats, health: _Health, stack: Asy
 
     server = StatsServer(
         stats,
-        health,
+        front,
         host=config.stats_host,
         port=config.stats_port,
         socket_path=config.stats_socket or None,

@@ -16,6 +16,7 @@ class Journal:
     def __init__(self, *observers: Observer) -> None:
         self._started = _hearing("started", observers)
         self._printed = _hearing("printed", observers)
+        self._cut = _hearing("cut", observers)
         self._ended = _hearing("ended", observers)
         self._settled = _hearing("settled", observers)
 
@@ -26,6 +27,10 @@ class Journal:
     def printed(self, attempt: Attempt, line: str) -> None:
         """Note one line that a command printed."""
         _tell(self._printed, attempt, line)
+
+    def cut(self, attempt: Attempt, size: int) -> None:
+        """Note bytes that a command printed too fast to be noted as lines."""
+        _tell(self._cut, attempt, size)
 
     def ended(self, attempt: Attempt, ending: Ending) -> None:
         """Note how a delivery ended; its message is not settled yet."""

@@ -18,6 +18,7 @@ from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.queue import Queue, QueueFacts
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
+from sqsjkr.telemetry.requests import Requests
 from sqsjkr.throttler import NoThrottler, Throttler
 
 T = TypeVar("T", bound=Part)
@@ -88,6 +89,11 @@ class Resources:
     def outage_of_opening(self) -> Outage:
         """The outage to report to when ``open`` has raised ``BackendUnavailable``. ``open`` ends it."""
         return self._unopened[0][1]
+
+    @property
+    def requests(self) -> Requests:
+        """What was asked of AWS."""
+        return self._connections.requests
 
     @property
     def waits_for(self) -> str:

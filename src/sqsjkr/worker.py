@@ -113,7 +113,7 @@ class Worker:
 
         An outage, a pause and a stop are no reasons: the worker goes on by itself when they are over.
         """
-        idle = clock.now() - self._backlog.came_round
+        idle = clock.now() - self._backlog.receives.came_round
         if self.stopping.requested or idle < self._budget.stuck_after:
             return None
         return f"the worker has not asked for messages for {idle:.0f}s, and nothing holds it back"

@@ -68,8 +68,8 @@ async def test_a_worker_whose_slots_are_full_is_not_stuck(tmp_path: Path) -> Non
         worker = build_worker(config, resources, stats, SharedState(), budget=STANDARD)
         running = asyncio.create_task(worker.run("a worker of a test"))
         await until(lambda: stats.busy, description="the job ran")
-        before = worker._backlog.came_round
-        await until(lambda: worker._backlog.came_round > before, description="the loop came round")
+        before = worker._backlog.receives.came_round
+        await until(lambda: worker._backlog.receives.came_round > before, description="the loop came round")
         assert worker.stuck_reason() is None
         worker.stop("the test is over")
         worker.stop("the test is over")

@@ -14,12 +14,17 @@ import pytest
 from sqsjkr.errors import BindError
 from sqsjkr.outcome import Outcome
 from sqsjkr.telemetry.stats import Stats
-from sqsjkr.web.server import MOST_CONNECTIONS, Health, StatsServer
+from sqsjkr.web.front import Front, Health
+from sqsjkr.web.server import MOST_CONNECTIONS, StatsServer
 
 V1 = b'{"idle_worker":3,"busy_worker":0}\n'
 V2 = b'{"workers":{"busy":0,"idle":3},"invocations":{"succeeded":1,"failed":0,"errored":0}}\n'
 HOST = "127.0.0.1"
 Start = Callable[..., Awaitable[StatsServer]]
+
+
+class Starting:
+    waits_for = ""
 
 
 class Well:
@@ -44,7 +49,9 @@ async def start() -> AsyncIterator[Start]:
     async def start_one(health: Health | None = None, *, host: str = HOST, **where: Any) -> StatsServer:
         stats = where.pop("stats", Stats(slots=3))
         stats.count(Outcome.SUCCEEDED)
-        server = StatsServer(stats, health or Well(), host=host, port=where.pop("port", 0), **where)
+        front = Front(Starting())
+        front.worker = health or Well()
+        server = StatsServer(stats, front, host=host, port=where.pop("port", 0), **where)
         await server.open()
         started.append(server)
         return server

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from sqsjkr.telemetry.requests import Requests
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -96,6 +98,8 @@ class Connections:
         self.settings = settings
         self.patience = patience
         """Seconds that one answer may take."""
+        self.requests = Requests()
+        """What was asked of AWS, by all of them."""
         self._made: dict[object, Any] = {}
         self._links: list[Part] = []
         self._opened = 0

@@ -76,13 +76,9 @@ class Runner:
         return replace(end, seconds=clock.now() - begun, tail=output.tail() if end.status or end.reason else "")
 
     def _output(self, attempt: Attempt) -> Output:
-        def cut(size: int) -> None:
-            text = f"{attempt.name}: {size} bytes came too fast to be logged"
-            emit(Event.JOB_OUTPUT_CUT, text, message_id=attempt.message.id, event_id=attempt.name)
-
         return Output(
             on_line=(lambda line: self._journal.printed(attempt, line)) if says("info") else None,
-            on_cut=cut,
+            on_cut=lambda size: self._journal.cut(attempt, size),
             rate=self._output_rate,
             tail=self._output_tail,
             now=clock.now,

@@ -11,6 +11,7 @@ from collections import deque
 from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.intake.brake import Brake
+from sqsjkr.intake.receives import Receives
 from sqsjkr.intake.slots import Slots
 from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.leases.budget import LeaseBudget
@@ -48,9 +49,7 @@ class Backlog:
         self._budget = budget
         self._until_empty = until_empty
         self._ready: deque[tuple[float, Message]] = deque()
-        self.came_round = clock.now()
-        """When ``fill`` last looked whether to receive, on ``clock.now``; a failure, a pause or full slots keep no loop
-        from that, so one that has not looked for long never will."""
+        self.receives = Receives()
         self._outage = Outage(
             "the queue",
             Event.QUEUE_UNREACHABLE,
@@ -61,7 +60,7 @@ class Backlog:
     async def fill(self) -> None:
         """Receive whenever there is room, until cancelled."""
         while True:
-            self.came_round = clock.now()
+            self.receives.came_round = clock.now()
             limit = self._limit()
             if not limit:
                 self._changed.clear()
@@ -71,8 +70,10 @@ class Backlog:
                 wait = 1.0 if self._until_empty else self._budget.long_poll
                 messages = await self._queue.receive(limit, wait)
             except BackendUnavailable as why:
+                self.receives.failed()
                 await asyncio.sleep(self._outage.failed(why))
                 continue
+            self.receives.answered(len(messages))
             self._outage.ended()
             if messages:
                 now = clock.now()
@@ -112,6 +113,21 @@ class Backlog:
         received = [message for _, message in self._ready]
         self._ready.clear()
         return received + self._room.clear() + self._queue.followers() + self._queue.behind(None)
+
+    @property
+    def ready(self) -> int:
+        """How many messages wait for a slot."""
+        return len(self._ready)
+
+    @property
+    def ready_since(self) -> float:
+        """Since when the oldest of them waits, on ``clock.now``; infinity if there is none."""
+        return min((since for since, _ in self._ready), default=float("inf"))
+
+    @property
+    def queue_reason(self) -> str:
+        """Why messages can't be received just now, on one line; "" while they can."""
+        return self._outage.reason
 
     @property
     def reason(self) -> str | None:

@@ -6,6 +6,7 @@ is looked at. The backlog asks it how much may be taken, ``/healthz`` asks it wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from sqsjkr import clock
@@ -66,9 +67,15 @@ class Brake:
         self._log_failure = failure
 
     @property
+    def reasons(self) -> Mapping[str, str | None]:
+        """Everything that may hold jobs back, and why it does, on one line; "" or None for what does not."""
+        log = self._log.failure if self._log else None
+        return {"table": self._table.reason, "spawn": self._host.reason, "log": log}
+
+    @property
     def reason(self) -> str | None:
         """Why no new jobs are taken, on one line; None if they are."""
-        return self._table.reason or self._host.reason or (self._log.failure if self._log else None)
+        return next(filter(None, self.reasons.values()), None)
 
     @property
     def held_since(self) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sqsjkr import clock
@@ -16,6 +16,19 @@ from sqsjkr.message import Message
 
 BODIES = 16 * 1024 * 1024
 """Characters of message bodies kept here at most."""
+
+
+LOCK, COPY = "lock", "message"
+"""The first word of the key that a message waits for: a lock, or a verdict about another worker's claim."""
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Those who wait for the same kind of thing."""
+
+    count: int = 0
+    since: float = float("inf")
+    """Since when the one that came first waits, on ``clock.now``; infinity if there is none."""
 
 
 @dataclass(order=True, slots=True)
@@ -54,6 +67,16 @@ class WaitingRoom:
 
     def __len__(self) -> int:
         return sum(map(len, self._waiters.values()))
+
+    @property
+    def waiting(self) -> Mapping[str, Crowd]:
+        """How many wait, and since when, by kind."""
+        crowds = {LOCK: Crowd(), COPY: Crowd()}
+        for key, waiters in self._waiters.items():
+            crowd = crowds[key.partition(" ")[0]]
+            crowd.count += len(waiters)
+            crowd.since = min(crowd.since, *(waiter.since for waiter in waiters), float("inf"))
+        return crowds
 
     def park(self, message: Message, key: str, *, expires: float, stay: float = float("inf")) -> bool:
         """Let a message wait for ``key``. False if there is no room for it, or it has waited longer than ``stay``.

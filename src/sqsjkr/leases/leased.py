@@ -21,6 +21,10 @@ class Leased:
         self._budget = budget
         self._table = table
         self._session = session
+        self.asked = {"taken": 0, "busy": 0, "error": 0}
+        """How often the table was asked for one, by its answer."""
+        self.takeovers = 0
+        """How many of dead workers were found."""
         self._in_doubt: set[str] = set()
         self._echoes: set[asyncio.Task[None]] = set()
 
@@ -39,6 +43,11 @@ class Leased:
         """Two thirds of a lease after the last successful beat was sent."""
         return self._session.proven_until()
 
+    @property
+    def last_beat(self) -> float | None:
+        """When the last heartbeat that succeeded was sent, on ``clock.now``; None before the first."""
+        return self._session.last_beat
+
     @contextlib.contextmanager
     def _taking(self, owner: str) -> Iterator[None]:
         """Around the requests that take: remembers whether one of them may still be on its way when they are over."""
@@ -47,6 +56,7 @@ class Leased:
             yield
             self._session.check(self._token(owner))
         except BackendUnavailable:
+            self.asked["error"] += 1
             self._in_doubt.add(owner)
             raise
         if self._session.now() - asked > self._budget.slow:
@@ -71,6 +81,7 @@ class Leased:
             return self._session.holder(self._token(attempt)) is None
         dead = await self._session.sightings.is_dead(row.session)
         if dead:
+            self.takeovers += 1
             emit(Event.LEASE_TAKEOVER, f"the {self._kind} of {row.owner} is taken over: its worker is dead")
         return dead
 

@@ -32,6 +32,7 @@ class TableLocker(Leased, Locker):
             answer = await self._table.take_lock(lock_id, me, event_id, over=None)
             if isinstance(answer, Row) and await self._is_over(answer):
                 answer = await self._table.take_lock(lock_id, me, event_id, over=answer.owner)
+        self.asked["busy" if isinstance(answer, Row) else "taken"] += 1
         if isinstance(answer, Row):
             self._drop(owner)
             self._echo(owner, lambda: self._table.release_lock(lock_id, me))

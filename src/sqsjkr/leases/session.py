@@ -54,6 +54,8 @@ class Session:
         self.now = now
         self._name = ""
         self._proof = float("-inf")
+        self.last_beat: float | None = None
+        """When the last heartbeat that succeeded was sent, on ``now``; None before the first."""
         self._held: dict[str, str] = {}
         self._lost: set[str] = set()
         self.sightings = Sightings(beats, budget.lease, now)
@@ -129,6 +131,7 @@ class Session:
     async def _beat(self) -> None:
         sent, name = self.now(), self._name
         await self._beats.beat(name)
+        self.last_beat = sent
         if name != self._name:
             return
         if sent >= self._proof + self._budget.trusted and self._held:

@@ -38,6 +38,7 @@ class TableThrottler(Leased, Throttler):
         with self._taking(owner):
             row = await self._take(Claiming(run=run, owner=me, age=age))
         answer = _answer(row, me, age)
+        self.asked["taken" if answer.claim is Claim.FRESH else "busy"] += 1
         if answer.claim is not Claim.FRESH:
             self._drop(owner)
             self._echo(owner, lambda: self._table.drop_claim(message_id, me))

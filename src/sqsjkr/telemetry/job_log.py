@@ -43,6 +43,11 @@ class JobLog(Observer):
             event_id=attempt.name,
         )
 
+    def cut(self, attempt: Attempt, size: int) -> None:
+        """Log how much output was not."""
+        text = f"{attempt.name}: {size} bytes came too fast to be logged"
+        emit(Event.JOB_OUTPUT_CUT, text, message_id=attempt.message.id, event_id=attempt.name)
+
     def ended(self, attempt: Attempt, ending: Ending) -> None:
         """Log the outcome; of a job that waits, at info once and at debug from then on."""
         outcome, message_id = ending.outcome, attempt.message.id

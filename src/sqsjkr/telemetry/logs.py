@@ -84,6 +84,11 @@ class Logs(logging.Handler):
         """Why the log can't be written, on one line; None while it can. A slow or absent reader is no failure."""
         return self._sink.failure
 
+    @property
+    def dropped(self) -> int:
+        """How many lines were never written, since the start."""
+        return self._sink.dropped_ever
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line, or keep it for later."""
         try:
@@ -128,6 +133,8 @@ class _Sink:
 
     def __init__(self, fd: int) -> None:
         self.dropped = 0
+        """Lines that are missing in the gap that begins here."""
+        self.dropped_ever = 0
         self.dropped_for = ""
         self.failure: str | None = None
         self._fd = fd
@@ -147,6 +154,7 @@ class _Sink:
         # Once lines were dropped, all are until the buffer is empty: one gap that can be counted, not many small ones.
         if self.dropped or (self._pending and len(self._pending) + len(line) > BUFFER):
             self.dropped += 1
+            self.dropped_ever += 1
             self.dropped_for = self.failure or "the log was read too slowly"
             return
         self._pending += line

@@ -15,6 +15,9 @@ class Observer:
     def printed(self, attempt: Attempt, line: str) -> None:
         """Hear one line that a command printed."""
 
+    def cut(self, attempt: Attempt, size: int) -> None:
+        """Hear of bytes that a command printed too fast to be passed on as lines."""
+
     def ended(self, attempt: Attempt, ending: Ending) -> None:
         """Hear how a delivery ended, before its message is settled."""
 

@@ -13,14 +13,15 @@ import socket
 import stat
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
 from urllib.parse import quote, unquote
 
 from aiohttp import HttpVersion11, hdrs, web
 
 from sqsjkr.errors import BindError
+from sqsjkr.metrics.board import Board
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.stats import Stats
+from sqsjkr.web.front import Front
 
 MOST_CONNECTIONS = 100
 """Open at once at most; beyond it the oldest is closed, so that idle clients can't keep a health check out."""
@@ -33,18 +34,8 @@ _PLAIN: dict[str, str] = {hdrs.CONTENT_TYPE: "text/plain; charset=utf-8"}
 _JSON: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
 
 
-class Health(Protocol):
-    """What is asked about a worker. Each answer is on one line."""
-
-    def unhealthy_reason(self) -> str | None:
-        """Why it can't work just now; None if it can."""
-
-    def stuck_reason(self) -> str | None:
-        """What a restart would cure; None if it would cure nothing."""
-
-
 class StatsServer:
-    """Answers ``/stats/metrics`` and ``/stats/metrics/v2`` as the original does, and ``/healthz`` and ``/livez``.
+    """Answers ``/stats/metrics`` and ``/stats/metrics/v2`` as the original does, and our own pages beside them.
 
     ``socket_path`` makes it a Unix socket; without one it is TCP on ``host`` (a name, or an IPv4 or IPv6 address) and
     ``port``. Nothing a client does stops it.
@@ -53,18 +44,19 @@ class StatsServer:
     def __init__(
         self,
         stats: Stats,
-        health: Health,
+        front: Front,
         *,
         host: str,
         port: int,
         socket_path: str | None = None,
         idle: float = IDLE,
     ) -> None:
-        self._pages: dict[str, Callable[[], web.Response]] = {
-            "/stats/metrics": lambda: _Response(body=stats.metrics(), headers=_JSON),
-            "/stats/metrics/v2": lambda: _Response(body=stats.metrics_v2(), headers=_JSON),
-            "/healthz": lambda: _probe(health.unhealthy_reason),
-            "/livez": lambda: _probe(health.stuck_reason),
+        self._pages: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+            "/stats/metrics": lambda _: _Response(body=stats.metrics(), headers=_JSON),
+            "/stats/metrics/v2": lambda _: _Response(body=stats.metrics_v2(), headers=_JSON),
+            "/healthz": lambda _: _probe(front.unhealthy_reason),
+            "/livez": lambda _: _probe(front.stuck_reason),
+            "/metrics": lambda request: _metrics(front.board, request),
         }
         self._host = host
         self._port = port
@@ -149,7 +141,7 @@ class StatsServer:
         if clean != path:
             return _moved(clean, query, with_body=request.method == hdrs.METH_GET)
         if path in self._pages:
-            return self._pages[path]()
+            return self._pages[path](request)
         return _Response(
             body=b"404 page not found\n", status=404, headers=_PLAIN | {"X-Content-Type-Options": "nosniff"}
         )
@@ -224,6 +216,11 @@ class _Response(web.Response):
 # aiohttp logs every connection that breaks, with a traceback.
 _SILENT = logging.getLogger("sqsjkr.web")
 _SILENT.setLevel(logging.CRITICAL + 1)
+
+
+def _metrics(board: Board, request: web.BaseRequest) -> web.Response:
+    body, content_type = board.page(request.headers.get(hdrs.ACCEPT, ""))
+    return _Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 
 def _probe(question: Callable[[], str | None]) -> web.Response:

@@ -40,6 +40,7 @@ from sqsjkr.backends.aws.errors import (
 from sqsjkr.backends.aws.server_clock import ServerClock
 from sqsjkr.backends.aws.signing import Keys, Signer
 from sqsjkr.backends.aws.transport import proxy_for, tls_for
+from sqsjkr.telemetry.requests import Requests
 
 __all__ = ["AWS", "AWSError", "AWSRefused", "AWSUnavailable", "ConditionFailed"]
 
@@ -84,12 +85,16 @@ class AWS:
     """Calls to SQS and DynamoDB.
 
     ``profile`` and ``region`` as in ``Account``. ``patience`` is the seconds that one answer may take, connecting
-    included and a long poll's own wait excluded. Open it in the event loop that will make the calls, close it once.
+    included and a long poll's own wait excluded. ``requests`` counts what is sent. Open it in the event loop that will
+    make the calls, close it once.
     """
 
-    def __init__(self, *, profile: str = "", region: str = "", patience: float = 5.0) -> None:
+    def __init__(
+        self, *, profile: str = "", region: str = "", patience: float = 5.0, requests: Requests | None = None
+    ) -> None:
         self._account = Account(profile=profile, region=region, patience=patience * _RENEWING)
         self.patience = patience
+        self._requests = requests or Requests()
         self._http: aiohttp.ClientSession | None = None
         self._routes: dict[tuple[str, str | None], _Route] = {}
         self._clock = ServerClock()
@@ -189,7 +194,8 @@ class AWS:
         while True:
             keys = await self._account.keys()
             try:
-                return await self._exchange(request, keys)
+                with self._requests.one(service, operation, timed=not waiting):
+                    return await self._exchange(request, keys)
             except AWSError as error:
                 error.ambiguous_before = ambiguous
                 ambiguous = ambiguous or error.ambiguous

@@ -9,4 +9,10 @@ from sqsjkr.backends.aws.client import AWS
 def connection(connections: Connections) -> AWS:
     """The connection that SQS and DynamoDB share, with the profile and the region of the settings."""
     settings = connections.settings
-    return connections.link(AWS, profile=settings.profile, region=settings.region, patience=connections.patience)
+    return connections.link(
+        AWS,
+        profile=settings.profile,
+        region=settings.region,
+        patience=connections.patience,
+        requests=connections.requests,
+    )

@@ -107,6 +107,13 @@ class AWSError(SqsjkrError):
         self.ambiguous = ambiguous
         self.ambiguous_before = False
 
+    @property
+    def result(self) -> str:
+        """What became of the last attempt, as one of ``telemetry.requests.RESULTS``."""
+        if self.code in _PASSING or self.status in _TRY_AGAIN:
+            return "throttled"
+        return "failed" if self.status >= _SERVER_ERROR else "lost"
+
 
 class AWSUnavailable(AWSError, BackendUnavailable):
     """No answer, a throttled call, or a server error: a later attempt may succeed."""
@@ -116,6 +123,7 @@ class AWSRefused(AWSError, BackendRefused):
     """Access denied, no such queue or table, bad credentials, a bad request: retrying does not help."""
 
     refused = True
+    result = "refused"
 
 
 class ConditionFailed(AWSError):
@@ -125,6 +133,7 @@ class ConditionFailed(AWSError):
     """
 
     item: Mapping[str, Any] | None = None
+    result = "condition"
 
 
 def lost(call: Call, error: Exception, timeout: float) -> AWSUnavailable:

@@ -1,0 +1,109 @@
+"""``/metrics`` of a real worker: the numbers are those of what has happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from daemons import Daemon
+from faults.proxy import Proxy
+from fleet import Fleet
+from servers import wait_until
+from sqsjkr.metrics.families import FAMILIES, Kind
+from sqsjkr.outcome import Outcome
+
+Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(worker: Daemon) -> Numbers:
+    status, text = worker.get("/metrics")
+    assert status == 200
+    samples = [sample for family in parse(text) for sample in family.samples]
+    numbers = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+    assert len(numbers) == len(samples), "no series stands there twice"
+    return numbers
+
+
+def number(numbers: Numbers, name: str, **labels: str) -> float:
+    return numbers[name, frozenset(labels.items())]
+
+
+def test_the_numbers_are_those_of_what_has_happened(daemon: Callable[..., Daemon], proxy: Proxy, fleet: Fleet) -> None:
+    worker = daemon(
+        config=fleet.config(lock_table=fleet.table, max_concurrent_num=4), env={"AWS_ENDPOINT_URL": proxy.listen("a")}
+    )
+    fleet.send("no job")
+    fleet.send_job(command="printf 12345; exit 3", event_id="fails")
+    fleet.send_job(command="sleep 0.3", lock_id="db")
+    fleet.send_job(command="sleep 0.3", lock_id="db")
+    fleet.send_job(command="true", life_time="1ns")
+
+    wait_until(lambda: fleet.depth() == (0, 0, 0), description="every message was settled")
+    fleet.send_job(command="sleep 600", event_id="runs on")
+    wait_until(lambda: worker.stats()["workers"]["busy"] == 1, description="the last one ran")
+    numbers = scrape(worker)
+
+    ended = {outcome.label: number(numbers, "sqsjkr_deliveries_total", outcome=outcome.label) for outcome in Outcome}
+    waited = ended.pop("locked")
+    assert {label: n for label, n in ended.items() if n} == {"succeeded": 2, "errored": 1, "expired": 1, "invalid": 1}
+    assert waited >= 1
+    assert number(numbers, "sqsjkr_messages_received_total") == 6
+    assert number(numbers, "sqsjkr_receives_total", result="messages") >= 1
+    assert number(numbers, "sqsjkr_slots", state="busy") == 1
+    assert number(numbers, "sqsjkr_slots", state="idle") == 3
+    assert number(numbers, "sqsjkr_slots_wanted") == 1
+    assert number(numbers, "sqsjkr_messages_held", state="running") == 1
+    assert number(numbers, "sqsjkr_output_bytes_total") == 5
+    assert number(numbers, "sqsjkr_job_duration_seconds_count", outcome="succeeded") == 2
+    assert number(numbers, "sqsjkr_job_duration_seconds_sum", outcome="succeeded") >= 0.6
+    assert number(numbers, "sqsjkr_job_duration_seconds_bucket", outcome="errored", le="+Inf") == 1
+    assert number(numbers, "sqsjkr_job_lock_wait_seconds_count") == 1
+    assert number(numbers, "sqsjkr_job_wait_seconds_count") == 3
+    assert number(numbers, "sqsjkr_job_max_rss_bytes_sum") > 1_000_000
+    assert number(numbers, "sqsjkr_lock_attempts_total", result="taken") == 2
+    assert not any(value for (name, _), value in numbers.items() if name == "sqsjkr_unwell")
+    assert 0 < number(numbers, "sqsjkr_lease_left_seconds") <= 20
+    assert number(numbers, "sqsjkr_last_receive_timestamp_seconds") > 1_500_000_000
+
+    for family in FAMILIES:
+        name = f"{family.name}_count" if family.kind is Kind.HISTOGRAM else family.name
+        assert any(key[0] == name for key in numbers), f"{family.name} is there from the start"
+
+
+def test_every_request_to_aws_is_counted(daemon: Callable[..., Daemon], proxy: Proxy, fleet: Fleet) -> None:
+    worker = daemon(
+        config=fleet.config(lock_table=fleet.table, max_concurrent_num=1), env={"AWS_ENDPOINT_URL": proxy.listen("a")}
+    )
+    fleet.send_job(command="true", lock_id="db")
+    wait_until(lambda: fleet.depth() == (0, 0, 0), description="the message was deleted")
+    wait_until(lambda: fleet.rows("lock"), description="the lock row is there")
+
+    def counted() -> Counter[tuple[str, str]]:
+        counts: Counter[tuple[str, str]] = Counter()
+        for (name, labels), value in scrape(worker).items():
+            if name == "sqsjkr_aws_requests_total":
+                told = dict(labels)
+                counts[told["service"], told["operation"]] += int(value)
+        return counts
+
+    def seen() -> Counter[tuple[str, str]]:
+        return Counter((call.service, call.operation) for call in proxy.calls)
+
+    def agree() -> bool:
+        ours, theirs = counted(), seen()
+        theirs["sqs", "ReceiveMessage"] -= 1  # one long poll is under way and not counted yet
+        return +ours == +theirs
+
+    wait_until(agree, description="the worker and the server had counted the same")
+
+
+def test_nothing_that_a_producer_chose_is_on_the_listener(daemon: Callable[..., Daemon], fleet: Fleet) -> None:
+    worker = daemon(config=fleet.config(lock_table=fleet.table))
+    fleet.send_job(command="echo hush-output; : hush-command", event_id="hush-event", lock_id="hush-lock")
+    wait_until(lambda: fleet.depth() == (0, 0, 0), description="the message was deleted")
+    for path in ("/metrics", "/stats/metrics", "/stats/metrics/v2", "/healthz", "/livez"):
+        status, text = worker.get(path)
+        assert status == 200
+        assert "hush" not in text
