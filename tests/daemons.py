@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -115,6 +115,7 @@ class Daemon:
         env: the whole environment; the mark is added.
         config: the text of a config file; it is written and `--conf` is added. None: neither.
         command: what is run before the arguments; a stub in this module's own tests.
+        own_log: stderr is a file, `log`, so that its disk can be full.
         own_socket: add `--stats-socket` where neither arguments nor config name a place, so that no two daemons of a
             test meet on the default port.
 
@@ -127,9 +128,11 @@ class Daemon:
         env: Mapping[str, str],
         config: str | None = None,
         command: Sequence[str] = RUN,
+        own_log: bool = False,
         own_socket: bool = True,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="jkr-"))  # short: a socket's path has 107 bytes at most
+        self.log = self.directory / "log"
         self.lines: list[str] = []
         self._mark = f"{_RUN}.{next(_numbers)}."
         self._changed = threading.Condition()
@@ -143,13 +146,13 @@ class Daemon:
         if self._stats is None and own_socket:
             self._stats = str(self.directory / "stats.sock")
             full += ["--stats-socket", self._stats]
-        with (self.directory / "stdout").open("wb") as output:
+        with (self.directory / "stdout").open("wb") as output, self.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 servers.ending_with_this_process([*full, *arguments]),
                 env={**env, MARK: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.PIPE,
+                stderr=log if own_log else subprocess.PIPE,
             )
         self.pid = self._popen.pid
         self._reader = threading.Thread(target=self._read, name=f"stderr of {self.pid}", daemon=True)
@@ -272,8 +275,18 @@ class Daemon:
             self._popen.stderr.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def _written(self) -> Iterator[bytes]:
+        """The lines of a log that is a file, as they come, until its process has ended."""
+        with self.log.open("rb") as log:
+            rest, over = b"", False
+            while not over:
+                over = not self.is_running()
+                *lines, rest = (rest + log.read()).split(b"\n")
+                yield from lines
+                time.sleep(0.02)
+
     def _read(self) -> None:
-        for line in self._popen.stderr or ():
+        for line in self._popen.stderr or self._written():
             with self._changed:
                 self.lines.append(line.decode(errors="replace").rstrip("\n"))
                 self._changed.notify_all()

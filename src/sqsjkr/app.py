@@ -129,7 +129,7 @@ def build_worker(
     gate = Gate(locker, throttler, room, brake, proof, policy, budget=budget)
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
     runner = Runner(registry, brake, journal, shared, output_tail=config.output_tail, output_rate=config.output_rate)
-    trigger = Trigger(config.life_time_trigger, runner, pause=budget.pause)
+    trigger = Trigger(config.life_time_trigger, runner, budget=budget)
     settler = Settler(queue, gate, room, proof, journal, changed, budget=budget)
     delete_first = config.ack == "start"
     place = Place(host=socket.gethostname(), queue=queue.facts.name)

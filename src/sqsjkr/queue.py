@@ -136,6 +136,11 @@ class Visibility:
         held.renew(delivery, self._budget)
         return False
 
+    def of(self, message: Message) -> _Held | None:
+        """What is held of this delivery; None if it is settled, though the message may be back by another delivery."""
+        held = self.held.get(message.id)
+        return held if held is not None and held.message is message else None
+
     def remove(self, held: _Held) -> None:
         """Hold it no longer, unless the message has been delivered anew."""
         if self.held.get(held.message.id) is held:
@@ -249,7 +254,7 @@ class Queue(QueueRequests):
 
     def hidden_until(self, message: Message) -> float:
         """Return until when, on ``clock.now``, no other worker can receive this message."""
-        held = self._visibility.held.get(message.id)
+        held = self._visibility.of(message)
         return held.hidden_until if held else 0.0
 
     @property
@@ -265,8 +270,11 @@ class Queue(QueueRequests):
         return self._facts
 
     async def delete(self, message: Message) -> None:
-        """Remove the message from the queue. May be called again; what is settled already is left alone."""
-        held = self._visibility.held.get(message.id)
+        """Remove the message from the queue. May be called again.
+
+        A delivery that is settled already is left alone, even if its message has come back by another one.
+        """
+        held = self._visibility.of(message)
         if held is not None:
             await self._deleting((message.id, held.receipt))
             self._visibility.remove(held)
@@ -275,7 +283,7 @@ class Queue(QueueRequests):
 
     async def release(self, message: Message, delay: float = 0.0) -> None:
         """Make the message visible again in ``delay`` seconds. May be called again until it is answered."""
-        held = self._visibility.held.get(message.id)
+        held = self._visibility.of(message)
         if held is None:
             return
         held.leaving = True
@@ -293,7 +301,7 @@ class Queue(QueueRequests):
         Returns whether it has left this queue. May be called again until it is answered: the body is then on both
         queues at worst, never on none.
         """
-        held = self._visibility.held.get(message.id)
+        held = self._visibility.of(message)
         if held is None:
             return True
         if self.facts.dead_letters is None:

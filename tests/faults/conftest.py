@@ -36,6 +36,7 @@ def worker(proxy: Proxy, fleet: Fleet, daemon: Callable[..., Daemon], tmp_path: 
         fleet: Fleet = fleet,
         url: str = "",
         ready: bool = True,
+        own_log: bool = False,
         options: tuple[str, ...] = (),
         **kicker: str | int | bool,
     ) -> Daemon:
@@ -45,6 +46,7 @@ def worker(proxy: Proxy, fleet: Fleet, daemon: Callable[..., Daemon], tmp_path: 
             env=environment(url or proxy.listen(name), name),
             config=fleet.config(**settings),
             command=launch(scale, *options),
+            own_log=own_log,
             own_socket=False,
         )
         if ready:

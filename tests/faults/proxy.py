@@ -261,7 +261,7 @@ class Proxy:
             due = time.monotonic() + rule.seconds
             self._again[call.queue] += [(due, message) for message in messages]
             rule.hits -= not messages  # an empty receive does not use up the rule's limit
-        return rules.with_refusals(rule, call, answer) if rule.fault is Fault.CAP else answer
+        return rules.with_refusals(rule, call, answer) if rule.fault in (Fault.CAP, Fault.PART) else answer
 
     def bring_back(self) -> None:
         """Let every message that a REDELIVER rule keeps come with the next receive, whatever the rule's seconds."""

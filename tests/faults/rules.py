@@ -38,6 +38,9 @@ class Fault(enum.StrEnum):
     REDELIVER = "redeliver"  # what a ReceiveMessage returned, a later one returns again, after `seconds` at the soonest
     SHORT = "short"  # a ReceiveMessage that finds `messages` at most, whatever there is; 0: none, at once
     CAP = "cap"  # hidden for 12 hours: ChangeMessageVisibility fails, in a batch for the entries that hold `text`
+    PART = (
+        "part"  # the entries of a batch that hold `text` fail with `code`, or are left unprocessed; the others do not
+    )
     CLOCK = (
         "clock"  # AWS's clock is `seconds` ahead: Date and SentTimestamp say so; a signature 5 minutes off is refused
     )
@@ -52,6 +55,7 @@ ONLY = {
     Fault.REDELIVER: frozenset({"ReceiveMessage"}),
     Fault.SHORT: frozenset({"ReceiveMessage"}),
     Fault.CAP: frozenset({"ChangeMessageVisibility", "ChangeMessageVisibilityBatch"}),
+    Fault.PART: frozenset({"DeleteMessageBatch", "ChangeMessageVisibilityBatch", "BatchWriteItem"}),
 }
 
 
@@ -79,17 +83,21 @@ class Rule:
         fits = fits and self.operation in ("", call.operation) and self.text in json.dumps(call.payload)
         if not fits or self.released or call.operation not in ONLY.get(self.fault, {call.operation}):
             return False
-        if self.fault is Fault.CAP and not self.capped(call):
+        if self.fault in (Fault.CAP, Fault.PART) and not self.failing(call):
             return False
         if self.hits == self.limit or self.chance.random() >= self.probability:
             return False
         self.hits += 1
         return True
 
-    def capped(self, call: Call) -> list[dict[str, Any]]:
-        """The entries that the 12-hour cap refuses; a single call is a batch of one. Zero seconds always go through."""
-        entries = call.payload.get("Entries", [call.payload])
-        return [entry for entry in entries if entry.get("VisibilityTimeout") and self.text in json.dumps(entry)]
+    def failing(self, call: Call) -> list[dict[str, Any]]:
+        """The entries of a batch that this rule fails; a single call is a batch of one.
+
+        The 12-hour cap lets zero seconds through.
+        """
+        entries = next(iter(call.payload.get("RequestItems", {}).values()), call.payload.get("Entries", [call.payload]))
+        mine = [entry for entry in entries if self.text in json.dumps(entry)]
+        return [entry for entry in mine if entry.get("VisibilityTimeout")] if self.fault is Fault.CAP else mine
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -172,17 +180,26 @@ def reduced(rule: Rule, call: Call) -> dict[str, Any] | None:
     if rule.fault is Fault.SHORT:
         most = min(rule.messages, call.payload.get("MaxNumberOfMessages", 1))
         return call.payload | {"MaxNumberOfMessages": most}
-    if rule.fault is Fault.CAP:
-        refused = rule.capped(call)
-        return call.payload | {"Entries": [entry for entry in call.payload["Entries"] if entry not in refused]}
+    if rule.fault in (Fault.CAP, Fault.PART):
+        failing = rule.failing(call)
+        if "RequestItems" in call.payload:
+            ((table, puts),) = call.payload["RequestItems"].items()
+            return call.payload | {"RequestItems": {table: [put for put in puts if put not in failing]}}
+        return call.payload | {"Entries": [entry for entry in call.payload["Entries"] if entry not in failing]}
     return None
 
 
 def with_refusals(rule: Rule, call: Call, answer: Answer) -> Answer:
-    """A batch's answer, with the entries failed that the 12-hour cap refuses."""
+    """A batch's answer, with the entries failed that the rule fails."""
     told = answer.decoded()  # an error without "Successful" if no entry was left: the server got an empty batch
+    failing = rule.failing(call)
+    if "RequestItems" in call.payload:
+        (table,) = call.payload["RequestItems"]
+        return good({"UnprocessedItems": {table: failing}})
     code = {"Code": "InvalidParameterValue", "SenderFault": True}
-    failed = [{"Id": entry["Id"], "Message": _beyond(entry)} | code for entry in rule.capped(call)]
+    if rule.fault is Fault.PART:
+        code = {"Code": rule.code, "SenderFault": False}
+    failed = [{"Id": entry["Id"], "Message": _why(rule, entry)} | code for entry in failing]
     return good({"Successful": told.get("Successful", []), "Failed": told.get("Failed", []) + failed})
 
 
@@ -205,6 +222,10 @@ def received_again(message: dict[str, Any]) -> dict[str, Any]:
     if "ApproximateReceiveCount" in attributes:
         attributes["ApproximateReceiveCount"] = str(int(attributes["ApproximateReceiveCount"]) + 1)
     return message | ({"Attributes": attributes} if attributes else {})
+
+
+def _why(rule: Rule, entry: Mapping[str, Any]) -> str:
+    return _beyond(entry) if rule.fault is Fault.CAP else "Please try again."
 
 
 def _beyond(entry: Mapping[str, Any]) -> str:

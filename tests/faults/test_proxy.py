@@ -214,6 +214,31 @@ def test_the_cap_refuses_longer_hiding_but_not_showing(proxy: Proxy, fleet: Flee
     assert fleet.depth() == (1, 1, 0)
 
 
+def test_a_part_of_a_batch_fails(proxy: Proxy, fleet: Fleet, sqs: Ask) -> None:
+    fleet.send("one", "two")
+    one, two = (sqs("ReceiveMessage", VisibilityTimeout=60)[1]["Messages"][0]["ReceiptHandle"] for _ in range(2))
+    proxy.add(Fault.PART, text=one, code="InternalError", limit=1)
+    entries = [{"Id": n, "ReceiptHandle": handle, "VisibilityTimeout": 0} for n, handle in (("one", one), ("two", two))]
+
+    answer = sqs("ChangeMessageVisibilityBatch", Entries=entries)[1]
+
+    assert [entry["Id"] for entry in answer["Successful"]] == ["two"]
+    assert [(entry["Id"], entry["Code"], entry["SenderFault"]) for entry in answer["Failed"]] == [
+        ("one", "InternalError", False)
+    ]
+    assert fleet.depth() == (1, 1, 0)
+
+
+def test_a_part_of_a_write_is_left_unprocessed(proxy: Proxy, fleet: Fleet) -> None:
+    puts = [{"PutRequest": {"Item": {"Id": {"S": name}, "Type": {"S": "test"}}}} for name in ("one", "two")]
+    proxy.add(Fault.PART, text="one", limit=1)
+
+    _, answer = servers.call(proxy.url, "dynamodb", "BatchWriteItem", {"RequestItems": {fleet.table: puts}})
+
+    assert answer["UnprocessedItems"] == {fleet.table: puts[:1]}
+    assert [row["Id"] for row in fleet.rows()] == ["two"]
+
+
 @pytest.mark.parametrize(("shift", "status"), [(60, 200), (600, 400), (-600, 400)])
 def test_a_clock_that_differs_shows_in_the_date_and_refuses_signatures(
     shift: float, status: int, proxy: Proxy, fleet: Fleet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,19 @@ def environment(url: str, worker: str) -> dict[str, str]:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         WORKER: worker,
     }
+
+
+def fill_disk(daemon: daemons.Daemon) -> None:
+    """Let the disk of a daemon's log be full (`own_log`): its worker can write no byte more."""
+    if worker := worker_of(daemon):
+        limit = daemon.log.stat().st_size, resource.RLIM_INFINITY
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, limit)
+
+
+def clean_disk(daemon: daemons.Daemon) -> None:
+    """Let there be room again."""
+    if worker := worker_of(daemon):
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def worker_of(daemon: daemons.Daemon) -> daemons.Process | None:

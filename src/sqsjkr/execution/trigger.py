@@ -12,11 +12,9 @@ from sqsjkr.execution import environment
 from sqsjkr.execution.command import shell
 from sqsjkr.execution.runner import Runner
 from sqsjkr.job import Job
+from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.outcome import Ending, NotStarted, Outcome, Reason
 from sqsjkr.telemetry.events import Event, emit
-
-LONGEST = 60.0
-"""Seconds a trigger may run: one that hangs must not hold its slot forever."""
 
 FACTS_LIMIT = 100 * 1024
 """Bytes: ``facts`` stays below, because Linux takes no environment string above 128 KiB."""
@@ -24,12 +22,12 @@ _ID_ROOM = 8 * 1024
 
 
 class Trigger:
-    """Runs ``command`` for expired jobs; "" runs nothing. ``pause``: seconds until a retry if it can't start."""
+    """Runs ``command`` for expired jobs; "" runs nothing."""
 
-    def __init__(self, command: str, runner: Runner, *, pause: float) -> None:
+    def __init__(self, command: str, runner: Runner, *, budget: LeaseBudget) -> None:
         self._command = command
         self._runner = runner
-        self._pause = pause
+        self._budget = budget
 
     async def refused(self, attempt: Attempt, refusal: Ending) -> Ending:
         """Run the trigger if the job is refused for its age; return how the delivery ends.
@@ -48,13 +46,14 @@ class Trigger:
             message_id=attempt.message.id,
         )
         stdin = text(job, sent_at).encode()
-        exit = await self._runner.run(attempt, shell(self._command), variables, stdin=stdin, within=LONGEST)  # noqa: A001
-        ending = policy.decide(exit, deleted=attempt.deleted, pause=self._pause)
+        command, within = shell(self._command), self._budget.trigger
+        exit = await self._runner.run(attempt, command, variables, stdin=stdin, within=within)  # noqa: A001
+        ending = policy.decide(exit, deleted=attempt.deleted, pause=self._budget.pause)
         if ending.outcome in {Outcome.INTERRUPTED, Outcome.STARVED}:
             return ending
         ran = "ran" if ending.outcome is Outcome.SUCCEEDED else "failed:"
         if not isinstance(exit, NotStarted) and exit.reason is Reason.TIMEOUT:
-            ran = f"was ended after {LONGEST:g}s:"
+            ran = f"was ended after {within:g}s:"
         return Ending(Outcome.EXPIRED, f"{refusal.detail}; the trigger {ran} {ending.detail}", tail=ending.tail)
 
 

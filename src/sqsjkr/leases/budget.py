@@ -64,6 +64,8 @@ class _Durations(NamedTuple):
 
     give_back_within: float = 2.0
     """How long lock and claim may take to be given back before the message is settled without waiting for them."""
+    trigger: float = 60.0
+    """How long a ``life_time_trigger`` may run: one that hangs must not hold its slot forever."""
     last_words: float = 5.0
     """For settling what has ended, after the last job has."""
     stuck_after: float = 90.0
