@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sqsjkr import clock
-from sqsjkr.errors import BackendRefused
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
 from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
@@ -24,6 +23,7 @@ class Stored:
     body: str
     sent: float
     visible: float
+    group: str | None = None
     receipt: str = ""
     received: float = 0.0
     receives: int = 0
@@ -39,10 +39,10 @@ class SQS:
     """(message id, reason)"""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
-    def send(self, body: str, message_id: str = "") -> str:
+    def send(self, body: str, *, message_id: str = "", group: str | None = None) -> str:
         """Put a message on the queue; its id."""
         message_id = message_id or f"m{next(self._numbers)}"
-        self.messages[message_id] = Stored(message_id, body, self.now(), self.now())
+        self.messages[message_id] = Stored(message_id, body, self.now(), self.now(), group)
         return message_id
 
     def receive(self, limit: int, hiding: float) -> list[Stored]:
@@ -80,7 +80,7 @@ class SQS:
 
 
 class MemoryQueue(Queue):
-    """One worker's view. ``fail`` names verbs and how often they fail, before or after the server has acted."""
+    """One worker's view."""
 
     def __init__(self, sqs: SQS, *, budget: LeaseBudget = STANDARD) -> None:
         super().__init__(budget=budget)
@@ -91,7 +91,8 @@ class MemoryQueue(Queue):
         """What the next answers to ``_hide`` are, entry by entry; the server is not asked then."""
         self.lost: list[Exception] = []
         """The same, but the server has acted: only its answer is lost."""
-        self.refuses_burials = False
+        self.no_burials: Exception | None = None
+        """Why the dead-letter queue takes nothing."""
 
     async def _open(self) -> QueueFacts:
         return QueueFacts(name="jobs", retention=345_600.0, dead_letters="jobs-dead")
@@ -116,8 +117,8 @@ class MemoryQueue(Queue):
         return answers
 
     async def _bury(self, message: Message, reason: str) -> None:
-        if self.refuses_burials:
-            raise BackendRefused("AccessDenied")
+        if self.no_burials:
+            raise self.no_burials
         self.sqs.dead.append((message.id, reason))
 
 
@@ -130,5 +131,6 @@ def delivery(stored: Stored, server_now: float) -> Delivery:
         age=server_now - stored.sent,
         received_at=clock.now(),
         receive_count=stored.receives,
+        group=stored.group,
     )
     return Delivery(message, stored.receipt)

@@ -252,6 +252,10 @@ class Queue(QueueRequests):
         """
         return self._order.clear() if message is None else self._order.returned(message)
 
+    def weight_behind(self, message: Message) -> int:
+        """Return how many characters of bodies are held back behind this message of a FIFO group."""
+        return self._order.weight_behind(message)
+
     def hidden_until(self, message: Message) -> float:
         """Return until when, on ``clock.now``, no other worker can receive this message."""
         held = self._visibility.of(message)
@@ -303,7 +307,7 @@ class Queue(QueueRequests):
         """
         held = self._visibility.of(message)
         if held is None:
-            return True
+            return message.id not in self._visibility.held
         if self.facts.dead_letters is None:
             text = (
                 f"{message.id} can't run, and {self.facts.name} has no dead-letter queue: it stays there, hidden for "
@@ -376,6 +380,11 @@ class GroupOrder:
             return []
         del self._groups[message.group or ""]
         return list(group.followers)
+
+    def weight_behind(self, message: Message) -> int:
+        """How many characters the bodies of those that are held back behind this message have."""
+        group = self._under_way(message)
+        return sum(len(follower.body) for follower in group.followers) if group else 0
 
     def clear(self) -> list[Message]:
         """Everything that is held back, out."""

@@ -23,6 +23,7 @@ from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 
 FIRST_RETRY = 0.2
+_Verb = Callable[[], Awaitable[None]]
 
 
 class Settler:
@@ -49,6 +50,7 @@ class Settler:
         self._persistence = _Persistence(budget)
         self._outages = _outage("settling messages", budget), _outage("giving back locks and claims", budget)
         self._confirming: set[asyncio.Task[bool]] = set()
+        self._unsettled: set[Attempt] = set()
         self._closing = False
 
     async def settle(self, attempt: Attempt, ending: Ending) -> Ending:
@@ -59,16 +61,21 @@ class Settler:
         message from other workers. A message that is buried keeps its claim until then, and for good once it has left
         the queue: else a copy of it could run meanwhile on a worker with another policy.
         """
-        if bury := ending.settlement is Settlement.BURY:
-            await self._tell_queue(attempt, ending)
-        done = attempt.deleted or ending.settlement is Settlement.DELETE
-        given_back = await self._give_back(attempt, ending, done=done, within=self._budget.give_back_within)
-        if not (bury or (ending.settlement is Settlement.KEEP and self._park(attempt, ending))):
-            ending = await self._tell_queue(attempt, ending)
+        self._unsettled.add(attempt)
+        within = self._budget.give_back_within
+        try:
+            if bury := ending.settlement is Settlement.BURY:
+                await self._give_back(self._lock(attempt), within)
+                await self._tell_queue(attempt, ending)
+            given_back = await self._give_back(self._lock(attempt) + self._claim(attempt, ending), within)
+            if not (bury or (ending.settlement is Settlement.KEEP and self._park(attempt, ending))):
+                ending = await self._tell_queue(attempt, ending)
+        finally:
+            self._unsettled.discard(attempt)
         self._journal.settled(attempt, ending)
         self._changed.set()
         if not given_back:
-            await self._give_back(attempt, ending, done=done)
+            await self._give_back(self._lock(attempt) + self._claim(attempt, ending))
             self._changed.set()
         return ending
 
@@ -99,6 +106,11 @@ class Settler:
         """Why messages can't be settled just now, on one line; "" while they can."""
         return self._outages[0].reason or self._outages[1].reason
 
+    @property
+    def unsettled(self) -> int:
+        """How many messages have ended here and are not settled yet; what is given back after that does not count."""
+        return len(self._unsettled)
+
     def close(self) -> None:
         """Let no message wait here any more: no slot will come free for it."""
         self._closing = True
@@ -107,13 +119,17 @@ class Settler:
         """Retry nothing any more, and wait for no answer that is on its way: what is unsettled comes back by itself."""
         self._persistence.give_up()
 
-    async def _give_back(self, attempt: Attempt, ending: Ending, *, done: bool, within: float | None = None) -> bool:
+    def _lock(self, attempt: Attempt) -> list[_Verb]:
+        """What gives back the lock, if there may be one."""
+        return [partial(self._gate.give_back_lock, attempt)] if attempt.locked else []
+
+    def _claim(self, attempt: Attempt, ending: Ending) -> list[_Verb]:
+        """What gives back the claim, or marks it as done, if there may be one."""
+        done = attempt.deleted or ending.settlement is Settlement.DELETE
+        return [partial(self._gate.give_back_claim, attempt, ending, done=done)] if attempt.claimed else []
+
+    async def _give_back(self, verbs: Sequence[_Verb], within: float | None = None) -> bool:
         """Give back lock and claim at the same time. False if that was not answered ``within`` so many seconds."""
-        verbs: list[Callable[[], Awaitable[None]]] = []
-        if attempt.locked:
-            verbs.append(partial(self._gate.give_back_lock, attempt))
-        if attempt.claimed:
-            verbs.append(partial(self._gate.give_back_claim, attempt, ending, done=done))
         if not verbs:
             return True
         try:
@@ -130,11 +146,13 @@ class Settler:
         job, message = attempt.job, attempt.message
         if self._closing or job is None:
             return False
+        weight = len(message.body) + self._queue.weight_behind(message)
         if ending.outcome is Outcome.LOCKED:
             expires = message.received_at + job.latest_start(message.sent_at) - message.age
-            return self._room.park(message, f"lock {job.lock_id}", expires=expires)
+            return self._room.park(message, f"lock {job.lock_id}", weight=weight, expires=expires)
         # A copy: whether its job is too old is for the one that runs to say.
-        return self._room.park(message, f"message {message.id}", expires=float("inf"), stay=self._budget.longest_stay)
+        stay = self._budget.longest_stay
+        return self._room.park(message, f"message {message.id}", weight=weight, expires=float("inf"), stay=stay)
 
     async def _tell_queue(self, attempt: Attempt, ending: Ending) -> Ending:
         message = attempt.message
@@ -176,7 +194,7 @@ class _Persistence:
         for task in self._on_their_way:
             task.cancel()
 
-    async def until_answered(self, verb: Callable[[], Awaitable[None]], outage: Outage) -> bool:
+    async def until_answered(self, verb: _Verb, outage: Outage) -> bool:
         """Send a request until it is answered: True; or until ``give_up``: False."""
         pause = FIRST_RETRY
         while True:
@@ -194,7 +212,7 @@ class _Persistence:
                 await asyncio.wait_for(self._giving_up.wait(), random.uniform(pause / 2, pause))  # noqa: S311 - jitter
             pause = min(self._longest_pause, pause * 2)
 
-    async def _once(self, verb: Callable[[], Awaitable[None]]) -> None:
+    async def _once(self, verb: _Verb) -> None:
         """One try. ``give_up`` cuts it off: a table that is silent must not keep the message on the queue."""
         task = asyncio.current_task()
         if task is None or self._giving_up.is_set():

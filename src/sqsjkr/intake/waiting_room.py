@@ -36,6 +36,7 @@ class _Waiter:
     sent_at: float
     number: int
     message: Message = field(compare=False)
+    weight: int = field(compare=False)
     expires: float = field(compare=False)
     since: float = field(compare=False)
 
@@ -78,27 +79,32 @@ class WaitingRoom:
             crowd.since = min(crowd.since, *(waiter.since for waiter in waiters), float("inf"))
         return crowds
 
-    def park(self, message: Message, key: str, *, expires: float, stay: float = float("inf")) -> bool:
+    def park(
+        self, message: Message, key: str, *, expires: float, stay: float = float("inf"), weight: int | None = None
+    ) -> bool:
         """Let a message wait for ``key``. False if there is no room for it, or it has waited longer than ``stay``.
 
-        ``expires``: when its life_time is over (``clock.now``); it is let out then, to end as expired.
+        ``expires``: when its life_time is over (``clock.now``); it is let out then, to end as expired. ``weight``:
+        the characters that wait in memory with it, those of the messages that follow it in its FIFO group included;
+        None for its own body's.
         """
+        weight = len(message.body) if weight is None else weight
         now = self._now()
         waits_for, since = self._since.get(message.id, ("", now))
         if waits_for != key:  # a long wait for the lock must not cut short the one for a verdict about a dead worker
             since = now
         slots, characters = self._left
-        if slots <= 0 or len(message.body) > characters or now - since > stay:
+        if slots <= 0 or weight > characters or now - since > stay:
             self._since.pop(message.id, None)
             return False
         self._since[message.id] = key, since
         self._number += 1
         heapq.heappush(
-            self._waiters.setdefault(key, []), _Waiter(message.sent_at, self._number, message, expires, since)
+            self._waiters.setdefault(key, []), _Waiter(message.sent_at, self._number, message, weight, expires, since)
         )
         next_try = self._next_try.setdefault(key, now + self._jitter(*self._pauses))
         self._due_at = min(self._due_at, next_try, expires)
-        self._left = [slots - 1, characters - len(message.body)]
+        self._left = [slots - 1, characters - weight]
         return True
 
     def has_older(self, key: str, message: Message) -> bool:
@@ -148,4 +154,4 @@ class WaitingRoom:
 
     def _free(self, gone: list[_Waiter]) -> None:
         slots, characters = self._left
-        self._left = [slots + len(gone), characters + sum(len(waiter.message.body) for waiter in gone)]
+        self._left = [slots + len(gone), characters + sum(waiter.weight for waiter in gone)]
