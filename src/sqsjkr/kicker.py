@@ -90,6 +90,11 @@ class Kicker:
         """Why messages can't be settled just now, on one line; "" while they can."""
         return self._settler.reason
 
+    @property
+    def unsettled(self) -> int:
+        """How many messages have ended here and are not settled yet."""
+        return self._settler.unsettled
+
     def close(self, reason: Reason) -> None:
         """Start no command any more, and let no message wait here; what runs goes on."""
         self._gate.close(reason)

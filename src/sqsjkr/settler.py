@@ -23,7 +23,6 @@ from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 
 FIRST_RETRY = 0.2
-_Verb = Callable[[], Awaitable[None]]
 
 
 class Settler:
@@ -65,9 +64,9 @@ class Settler:
         within = self._budget.give_back_within
         try:
             if bury := ending.settlement is Settlement.BURY:
-                await self._give_back(self._lock(attempt), within)
+                await self._give_back(attempt, None, within)
                 await self._tell_queue(attempt, ending)
-            given_back = await self._give_back(self._lock(attempt) + self._claim(attempt, ending), within)
+            given_back = await self._give_back(attempt, ending, within)
             if not (bury or (ending.settlement is Settlement.KEEP and self._park(attempt, ending))):
                 ending = await self._tell_queue(attempt, ending)
         finally:
@@ -75,7 +74,7 @@ class Settler:
         self._journal.settled(attempt, ending)
         self._changed.set()
         if not given_back:
-            await self._give_back(self._lock(attempt) + self._claim(attempt, ending))
+            await self._give_back(attempt, ending)
             self._changed.set()
         return ending
 
@@ -119,17 +118,17 @@ class Settler:
         """Retry nothing any more, and wait for no answer that is on its way: what is unsettled comes back by itself."""
         self._persistence.give_up()
 
-    def _lock(self, attempt: Attempt) -> list[_Verb]:
-        """What gives back the lock, if there may be one."""
-        return [partial(self._gate.give_back_lock, attempt)] if attempt.locked else []
+    async def _give_back(self, attempt: Attempt, ending: Ending | None, within: float | None = None) -> bool:
+        """Give back the lock, and the claim if there is an ``ending``, at the same time.
 
-    def _claim(self, attempt: Attempt, ending: Ending) -> list[_Verb]:
-        """What gives back the claim, or marks it as done, if there may be one."""
-        done = attempt.deleted or ending.settlement is Settlement.DELETE
-        return [partial(self._gate.give_back_claim, attempt, ending, done=done)] if attempt.claimed else []
-
-    async def _give_back(self, verbs: Sequence[_Verb], within: float | None = None) -> bool:
-        """Give back lock and claim at the same time. False if that was not answered ``within`` so many seconds."""
+        False if that was not answered ``within`` so many seconds.
+        """
+        verbs: list[Callable[[], Awaitable[None]]] = []
+        if attempt.locked:
+            verbs.append(partial(self._gate.give_back_lock, attempt))
+        if attempt.claimed and ending is not None:
+            done = attempt.deleted or ending.settlement is Settlement.DELETE
+            verbs.append(partial(self._gate.give_back_claim, attempt, ending, done=done))
         if not verbs:
             return True
         try:
@@ -194,7 +193,7 @@ class _Persistence:
         for task in self._on_their_way:
             task.cancel()
 
-    async def until_answered(self, verb: _Verb, outage: Outage) -> bool:
+    async def until_answered(self, verb: Callable[[], Awaitable[None]], outage: Outage) -> bool:
         """Send a request until it is answered: True; or until ``give_up``: False."""
         pause = FIRST_RETRY
         while True:
@@ -212,7 +211,7 @@ class _Persistence:
                 await asyncio.wait_for(self._giving_up.wait(), random.uniform(pause / 2, pause))  # noqa: S311 - jitter
             pause = min(self._longest_pause, pause * 2)
 
-    async def _once(self, verb: _Verb) -> None:
+    async def _once(self, verb: Callable[[], Awaitable[None]]) -> None:
         """One try. ``give_up`` cuts it off: a table that is silent must not keep the message on the queue."""
         task = asyncio.current_task()
         if task is None or self._giving_up.is_set():

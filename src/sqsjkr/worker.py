@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqsjkr import clock
@@ -66,12 +66,12 @@ class Worker:
         try:
             await asyncio.wait({filling, starting, ticking, stopped}, return_when=asyncio.FIRST_COMPLETED)
             self._kicker.close(Reason.GUARD if self.stopping.guard_lost else Reason.STOP)
-            await _cancel(filling)  # the long poll ends with its connection
-            await _cancel(starting)
+            await _cancelled(filling)  # the long poll ends with its connection
+            await _cancelled(starting)
             await self._drain()
         finally:
             stopped.cancel()
-            await _cancel(ticking)
+            await _cancelled(ticking)
         for task in (filling, starting, ticking):  # a bug in one of them must not pass for an orderly stop
             if not task.cancelled() and (bug := task.exception()) is not None:
                 raise bug
@@ -152,7 +152,8 @@ class Worker:
     def _hand_back(self, messages: list[Message], why: str, delay: float) -> None:
         """Not awaited: the tick must go on while the queue does not answer, or the guard takes the worker for hung."""
         if messages:
-            emit(Event.MESSAGE_RETURNED, f"{len(messages)} messages go back to the queue: {why}")
+            many = "a message goes" if len(messages) == 1 else f"{len(messages)} messages go"
+            emit(Event.MESSAGE_RETURNED, f"{many} back to the queue: {why}")
             task = asyncio.create_task(self._kicker.hand_back(messages, why, delay))
             self._returning.add(task)
             task.add_done_callback(self._returning.discard)
@@ -160,19 +161,17 @@ class Worker:
     async def _drain(self) -> None:
         """Hand back what was not started; let the running jobs end, or end them; settle; leave nothing behind."""
         words, slots = self._budget.last_words, self._slots
-        handing_back = self._kicker.hand_back(self._backlog.clear(), "the worker is stopping")
-        await _within(words, asyncio.gather(handing_back, *self._returning))
-        while slots.busy and (grace := self.stopping.grace_left()) > 0:
-            await self._wait(lambda: not slots.busy, min(grace, self._budget.tick))
+        self._hand_back(self._backlog.clear(), "the worker is stopping", 0.0)
+        # What has ended is settled in the grace period, too: if neither queue nor table answers, it would run again.
+        while (slots.busy or self._kicker.unsettled) and (grace := self.stopping.grace_left()) > 0:
+            await self._wait(lambda: not (slots.busy or self._kicker.unsettled), min(grace, self._budget.tick))
         if slots.busy:
             self._kicker.end_all(Reason.STOP, at_once=self.stopping.guard_lost)
             await self._wait(lambda: not slots.busy, self._grace.kill_after + words)
-        await self._wait(lambda: not slots.unsettled, words)
+        await self._wait(lambda: not (slots.unsettled or self._returning), words)
         self._kicker.give_up()
-        await self._wait(lambda: not slots.unsettled, words)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._wait(lambda: not (slots.unsettled or self._returning), words)
+        await _cancelled(*self._tasks, *self._returning)
 
     async def _wait(self, fact: Callable[[], bool], seconds: float) -> None:
         """Wait until something is so, at most this long. What can make it so sets ``changed``."""
@@ -219,11 +218,8 @@ class _Stop:
         await self._requested.wait()
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-
-
-async def _within(seconds: float, work: Awaitable[object]) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(work, seconds)
+async def _cancelled(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks and wait for their ends; what they raise is theirs to keep."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,6 +13,7 @@ from faults.proxy import Proxy
 from faults.rules import Fault
 from faults.workers import now
 from fleet import Fleet
+from sqsjkr.leases.budget import STANDARD
 
 StartWorker = Callable[..., Daemon]
 SHOWN = '"VisibilityTimeout": 0}'
@@ -54,6 +55,47 @@ def test_a_job_that_ends_during_a_stop_without_the_table_does_not_run_again(
     assert a.wait() == 0
     assert fleet.depth() == (0, 0, 0), "its message was deleted before it left"
     assert history.jobs("begin") == ["job"]
+
+
+def test_a_job_that_ends_in_an_outage_of_both_has_the_grace_period_to_be_settled(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    a = worker("a", grace_period="86400s")
+    fleet.send_job(command=history.held("job"))
+    servers.wait_until(lambda: history.has("begin", "job"), description="the job ran")
+    proxy.cut("a")
+    a.signal(signal.SIGTERM)
+    a.wait_for_line("worker.stopping")
+    history.release("job")
+    servers.wait_until(lambda: history.has("end", "job"), description="the job ended")
+    ended = now()
+    servers.wait_until(lambda: now() - ended > 4 * STANDARD.last_words * 0.2, description="no last words would do")
+    proxy.heal("a")
+
+    assert a.wait() == 0
+    assert fleet.depth() == (0, 0, 0), "its message was deleted before it left"
+    assert history.jobs("begin") == ["job"]
+
+
+def test_a_second_signal_ends_jobs_at_once_although_the_queue_takes_nothing_back(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    fleet.put({"Id": "L", "Type": "lock", "EventId": "an event of a Go daemon"})
+    a = worker("a", options=("--last_words=3600",), max_concurrent_num=1, grace_period="86400s")
+    fleet.send_job(command=history.command("waiter"), lock_id="L")
+    a.wait_for_line("job.waiting")
+    fleet.send_job(command=history.held("job"))
+    servers.wait_until(lambda: history.has("begin", "job"), description="the job ran")
+    showing = proxy.add(Fault.HANG, operation="ChangeMessageVisibilityBatch", text=SHOWN)
+
+    for _ in range(2):
+        a.signal(signal.SIGTERM)
+        servers.wait_until(lambda: showing.hits, description="the waiter was to go back")
+
+    a.wait_for_line("interrupted")
+    proxy.release(showing)
+    assert a.wait() == 0
+    assert fleet.depth() == (2, 0, 0)
 
 
 def test_a_release_that_sqs_refuses_for_a_moment_is_sent_again(

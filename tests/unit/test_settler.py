@@ -22,6 +22,7 @@ from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import NoLocker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome
+from sqsjkr.policy import Limits, Policy
 from sqsjkr.settler import Settler
 from sqsjkr.telemetry.events import Event
 from sqsjkr.telemetry.outage import Outage
@@ -66,7 +67,7 @@ class Corner:
         table = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
         brake = Brake(table, host, log=None, table_is_probed=False)
         proof = Proof(self.table, self.table, self.queue)
-        gate = Gate(self.table, self.table, self.room, brake, proof, budget=budget)
+        gate = Gate(self.table, self.table, self.room, brake, proof, Policy(Limits()), budget=budget)
         self.settler = Settler(self.queue, gate, self.room, proof, Journal(), asyncio.Event(), budget=budget)
 
     async def attempt(self, *, lock_id: str = "", group: str | None = None) -> Attempt:
