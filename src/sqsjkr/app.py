@@ -84,9 +84,7 @@ async def run(
             worker = build_worker(
                 config, resources, stats, shared, board=front.board, log=logs, until_empty=until_empty, budget=budget
             )
-            if logs:
-                await stack.enter_async_context(_flushing(logs))
-            front.worker = worker
+            await _show(worker, config, front, logs, stack)
             signals.hand_over_to(worker)
             await worker.run(
                 f"{config.max_concurrent_num} slots, queue {resources.queue.facts.name}, "
@@ -189,6 +187,15 @@ async def _serve_stats(config: Config, stats: Stats, front: Front, stack: AsyncE
     )
     await server.open()
     stack.push_async_callback(server.close)
+
+
+async def _show(worker: Worker, config: Config, front: Front, logs: Logs | None, stack: AsyncExitStack) -> None:
+    """Let others watch the worker from now on, over HTTP and in the log."""
+    front.worker = worker
+    if logs:
+        await stack.enter_async_context(_flushing(logs))
+    if config.metrics_log == "emf":
+        await stack.enter_async_context(front.board.logging())
 
 
 def _left_undone(stats: Stats) -> int:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from daemons import Daemon
@@ -107,3 +112,32 @@ def test_nothing_that_a_producer_chose_is_on_the_listener(daemon: Callable[..., 
         status, text = worker.get(path)
         assert status == 200
         assert "hush" not in text
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_worker_logs_its_metrics_as_cloudwatch_reads_them(
+    daemon: Callable[..., Daemon], tmp_path: Path, log_format: str
+) -> None:
+    store, log = ("--local", str(tmp_path)), ("--log-format", log_format, "--log-level", "error")
+    subprocess.run([sys.executable, "-m", "sqsjkr", "send", *store, "true"], check=True, stdout=subprocess.DEVNULL)
+    worker = daemon(*store, *log, "--until-empty", config='[kicker]\nmetrics_log = "emf"\n')
+    assert worker.wait() == 0
+    told = [json.loads(line) for line in worker.lines if line.startswith('{"_aws":')]
+    assert sum(line["Succeeded"] for line in told) == 1
+    assert told[-1]["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "sqsjkr"
+
+
+def test_a_worker_logs_its_metrics_at_every_full_minute(daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    short = """if True:
+        import sys
+        from sqsjkr.cli.main import main
+        from sqsjkr.metrics import board, emf
+        emf.logging_metrics.__wrapped__.__kwdefaults__["every"] = 0.5
+        sys.exit(main(["run", *sys.argv[1:]]))
+    """
+    config = '[kicker]\nmetrics_log = "emf"\n'
+    worker = daemon("--local", str(tmp_path), config=config, command=(sys.executable, "-c", short))
+    first = worker.wait_for_line(lambda line: "SlotsBusy" in line)
+    second = worker.wait_for_line(lambda line: "SlotsBusy" in line and line != first)
+    times = [json.loads(line)["_aws"]["Timestamp"] for line in (first, second)]
+    assert [round(time / 1000 % 0.5, 1) for time in times] == [0.2, 0.2], "halfway through what was half a second"

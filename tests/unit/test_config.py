@@ -59,6 +59,7 @@ SAMPLES: dict[str, tuple[str, object, str]] = {
     "throttler": ('"none"', "none", "3"),
     "log_level": ('"debug"', "debug", '"loud"'),
     "log_format": ('"json"', "json", "1979-05-27"),
+    "metrics_log": ('"emf"', "emf", '"statsd"'),
     "output_tail": ("0", 0, "1.5"),
     "output_rate": ("0", 0, "-1"),
 }

@@ -86,6 +86,8 @@ class Config:
     """The least important level that is logged."""
     log_format: str = field(default="text", metadata=_in("kicker", rules.choice("text", "json")))
     """Log lines for people ("text") or for machines ("json")."""
+    metrics_log: str = field(default="none", metadata=_in("kicker", rules.choice("none", "emf")))
+    """Metrics in the log: "emf" for one line a minute in CloudWatch's embedded metric format."""
     output_tail: int = field(default=65_536, metadata=_in("kicker", rules.whole(0, 16_777_216)))
     """Bytes kept of the end of a job's output."""
     output_rate: int = field(default=1_048_576, metadata=_in("kicker", rules.whole(0)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 from sqsjkr.metrics.parts import Parts
 from sqsjkr.telemetry.measures import Measures
 
@@ -19,3 +21,11 @@ class Board:
         from sqsjkr.metrics.exposition import page  # noqa: PLC0415
 
         return page(self.parts, accept)
+
+    def logging(self) -> AbstractAsyncContextManager[None]:
+        """Log the metrics once a minute for as long as the block lasts. Needs the parts."""
+        from sqsjkr.metrics.emf import logging_metrics  # noqa: PLC0415 - as above: only where it is wanted
+
+        if self.parts is None:
+            raise RuntimeError("there is nothing to log before the worker is built")
+        return logging_metrics(self.parts)

@@ -98,6 +98,15 @@ class Logs(logging.Handler):
         self._catch_up()
         self._sink.write(line)
 
+    def write(self, line: str) -> None:
+        """Write a line that has a form of its own, whatever the level is. Nothing in it may need to be escaped."""
+        self.acquire()
+        try:
+            self._catch_up()
+            self._sink.write(f"{line}\n".encode())
+        finally:
+            self.release()
+
     def flush(self) -> None:
         """Write what waited for the reader or the disk, as far as it goes. The worker calls this every second."""
         self.acquire()

@@ -40,6 +40,11 @@ class Stats(Observer):
         return MappingProxyType(self._ended)
 
     @property
+    def counters(self) -> Mapping[Counter, int]:
+        """The three counters of ``metrics_v2``."""
+        return {counter: self._invocations[counter] for counter in Counter}
+
+    @property
     def idle(self) -> int:
         """How many slots are free; never negative, since readers of the metrics take it for unsigned."""
         return max(0, self.slots - self.busy)
@@ -53,7 +58,7 @@ class Stats(Observer):
         return _json(
             {
                 "workers": {"busy": self.busy, "idle": self.idle},
-                "invocations": {counter.value: self._invocations[counter] for counter in Counter},
+                "invocations": {counter.value: count for counter, count in self.counters.items()},
             }
         )
 
