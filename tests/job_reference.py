@@ -33,6 +33,7 @@ DURATION = [
 SHAPES: dict[Kind, dict[str, Any]] = {
     Kind.TEXT: {"$ref": "#/$defs/text"},
     Kind.ENVIRONMENT: {"$ref": "#/$defs/environment"},
+    Kind.ARGUMENTS: {"$ref": "#/$defs/arguments"},
     Kind.DURATION: {"anyOf": DURATION},
     Kind.FLAG: {"type": ["boolean", "null"]},
     Kind.COUNT: {"anyOf": [{"type": ["integer", "null"]}, {"type": "string", "pattern": "^[0-9]+$"}]},
@@ -61,7 +62,8 @@ UNITS = ' Seconds, or a Go duration such as "90s" or "1h30m" (units ns, us, ms, 
 OF_GO = {
     "life_time": " The Go daemon takes whole seconds and durations only.",
     **dict.fromkeys(
-        ("timeout", "retries", "retry_delay", "on_exit", "not_before"), " The Go daemon ignores this field."
+        ("job", "args", "timeout", "retries", "retry_delay", "on_exit", "not_before"),
+        " The Go daemon ignores this field.",
     ),
 }
 
@@ -74,28 +76,34 @@ def names() -> Iterator[tuple[str, str, str, Declared]]:
             yield declared.alias, declared.alias_meaning, attribute, declared
 
 
+def plain(text: str) -> str:
+    """Markdown without its marks."""
+    return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text).replace("`", "")
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of a body."""
     defaults = {item.name: item.default for item in fields(Job)}
     properties = {}
     for name, meaning, attribute, declared in names():
         shape = dict(SHAPES[declared.kind])
-        if declared.required:
-            shape = {"type": "string", "pattern": NO_NUL.replace("*", "+")}
         if declared.kind in {Kind.FLAG, Kind.DURATION, Kind.COUNT}:
             shape["default"] = int(defaults[attribute]) if declared.kind is Kind.DURATION else defaults[attribute]
         if declared.least > float("-inf"):
             shape = limited(shape, declared)
         units = UNITS if declared.kind is Kind.DURATION else ""
-        absent = "" if "default" in shape or declared.required else f" Left out: {declared.absent}."
-        properties[name] = {"description": f"{meaning}{units}{OF_GO.get(name, '')}{absent}".replace("`", ""), **shape}
+        absent = "" if "default" in shape else f" Left out: {declared.absent}."
+        properties[name] = {"description": plain(f"{meaning}{units}{OF_GO.get(name, '')}{absent}"), **shape}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sqsjkr job",
         "description": "The body of a message that asks sqsjkr to run a command. In every field null means that the "
         "field is left out; the daemon ignores fields that are not listed here.",
         "type": "object",
-        "required": [name for name, _, _, declared in names() if declared.required],
+        "anyOf": [
+            {"required": [name], "properties": {name: {"type": "string", "minLength": 1}}}
+            for name in ("command", "job")
+        ],
         "properties": properties,
         "$defs": {
             "text": {"type": ["string", "null"], "pattern": NO_NUL},
@@ -105,6 +113,14 @@ def schema() -> dict[str, Any]:
                 "additionalProperties": {
                     "description": "The variable's value. null: an empty one.",
                     "$ref": "#/$defs/text",
+                },
+            },
+            "arguments": {
+                "type": ["object", "null"],
+                "additionalProperties": {
+                    "description": "The argument's value. null: it is left out.",
+                    "type": ["string", "number", "boolean", "null"],
+                    "pattern": NO_NUL,
                 },
             },
         },

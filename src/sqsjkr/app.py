@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from sqsjkr import clock
 from sqsjkr.config import Config
@@ -32,7 +33,7 @@ from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.plan import Plan
 from sqsjkr.policy import Limits, Policy
 from sqsjkr.queue import QueueFacts
-from sqsjkr.reader import Reader
+from sqsjkr.reader import Authority, Reader
 from sqsjkr.resources import Resources
 from sqsjkr.runs import Place
 from sqsjkr.settler import Settler
@@ -79,11 +80,11 @@ async def run(
             resources = Resources(config, stack, locker=locker, throttler=throttler, budget=budget)
             front = Front(resources)
             await _serve_stats(config, stats, front, stack)
+            authority = await stack.enter_async_context(authority_of(config))
             await _open(resources)
             pulse.cancel()
-            worker = build_worker(
-                config, resources, stats, shared, board=front.board, log=logs, until_empty=until_empty, budget=budget
-            )
+            build = partial(build_worker, board=front.board, authority=authority, log=logs, budget=budget)
+            worker = build(config, resources, stats, shared, until_empty=until_empty)
             await _show(worker, config, front, logs, stack)
             signals.hand_over_to(worker)
             await worker.run(
@@ -110,6 +111,7 @@ def build_worker(
     shared: SharedState,
     *,
     board: Board | None = None,
+    authority: Authority | None = None,
     log: Logs | None = None,
     until_empty: bool = False,
     budget: LeaseBudget = STANDARD,
@@ -121,7 +123,8 @@ def build_worker(
     room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
     brake = _brake(resources, log, budget)
     journal = Journal(JobLog(), stats, board.measures)
-    reader = Reader(config.jobs, plan=Plan(wrapper=config.wrapper), max_timeout=config.max_timeout)
+    plan = Plan(wrapper=config.wrapper)
+    reader = Reader(config.jobs, plan=plan, max_timeout=config.max_timeout, authority=authority)
     proof = Proof(locker, throttler, queue)
     policy = Policy(_limits(config, queue.facts, budget))
     gate = Gate(locker, throttler, room, brake, proof, policy, budget=budget)
@@ -258,6 +261,23 @@ async def _open(resources: Resources) -> None:
             await asyncio.sleep(resources.outage_of_opening().failed(why))
         else:
             return
+
+
+@asynccontextmanager
+async def authority_of(config: Config) -> AsyncIterator[Authority | None]:
+    """The trust file in force, kept up to date; None without one. Raises ``ConfigError`` if it is not a good one."""
+    if not config.trust:
+        yield None
+        return
+    # Imported where needed: a worker without a trust file keeps nothing of it in memory.
+    from sqsjkr.trust.authority import Judge, TrustFile  # noqa: PLC0415
+
+    trust = TrustFile(config.trust)
+    watching = asyncio.create_task(trust.watch())
+    try:
+        yield Judge(trust)
+    finally:
+        watching.cancel()
 
 
 @asynccontextmanager

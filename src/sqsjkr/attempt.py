@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sqsjkr.job import Job
 from sqsjkr.message import Message
@@ -20,6 +22,7 @@ class Attempt:
 
     __slots__ = (
         "asked",
+        "audit",
         "begun",
         "claim_key",
         "claimed",
@@ -45,6 +48,9 @@ class Attempt:
         """Set by the reader; None if the body is not a valid job."""
         self.plan = AS_ASKED
         """Set by the reader: what is executed for the job, and how."""
+        self.audit: Mapping[str, Any] = {}
+        """Set by the reader of a worker with a trust file, for log and history: whose job it is, signed with which key,
+        under which name, and the SHA-256 of its body."""
         self.refusal: Ending | None = None
         """Set by the reader if the job is not to run, whatever lock and claim say. The gate gives it, once claimed."""
         self.claim_key = message.id

@@ -27,6 +27,7 @@ LONGEST_LOCK_ID = 2048
 
 _MOST_WRAPPINGS = 6  # the deepest that makes sense: text > SNS > text > EventBridge > text, and one to spare
 _SHOWN = 60
+_FIRST_INEXACT = 2.0**53
 _EXPECTED = 'expected a JSON object such as {"command": "true"}'
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -47,12 +48,13 @@ class Kind(Enum):
     COUNT = "whole number"
     MOMENT = "time"
     ENVIRONMENT = "object of strings"
+    ARGUMENTS = "object of strings, numbers and booleans"
     VERBS = "object of verbs"
 
     @property
     def pairs(self) -> bool:
         """Whether it is an object of strings, ``KEY=VALUE`` on a command line."""
-        return self in {Kind.ENVIRONMENT, Kind.VERBS}
+        return self in {Kind.ENVIRONMENT, Kind.ARGUMENTS, Kind.VERBS}
 
 
 class Verb(Enum):
@@ -90,8 +92,12 @@ class Declared:
     alias: str = ""
     """A second name in a body, which the first one overrides."""
     alias_meaning: str = ""
+    option: str = ""
+    """The option of ``sqsjkr send``, if it is not made of the attribute."""
     required: str = ""
     """What was expected, if the field may not be empty."""
+    without: str = ""
+    """It counts only in a body without this field. With it, its value is not even looked at."""
     most_bytes: int = 0
     """The longest text in UTF-8. 0: no limit."""
     least: float = float("-inf")
@@ -116,13 +122,44 @@ class Job:
         metadata=_is(
             Kind.TEXT,
             meaning="The command line, run with `sh -c`.",
-            absent="an error",
+            absent="an error, unless the body has a `job`",
             help="the shell command, as one word",
             metavar="COMMAND",
             required="the shell command to run",
         )
     )
-    """What ``sh -c`` runs. Never empty, holds no NUL."""
+    """What ``sh -c`` runs. Holds no NUL. Empty only in a job that has a name."""
+    name: str = field(
+        default="",
+        metadata=_is(
+            Kind.TEXT,
+            meaning="The name of a job in the worker's [trust file](trust-file.md), which says what it runs. "
+            "Instead of `command`.",
+            absent="no name",
+            help="the name of a job in the worker's trust file, instead of a command",
+            metavar="NAME",
+            name="job",
+            option="--job",
+            without="command",
+        ),
+    )
+    """The name under which the operator has published the job; "" for a job that brings its command."""
+    args: Mapping[str, str] = field(
+        default_factory=dict,
+        repr=False,
+        hash=False,
+        metadata=_is(
+            Kind.ARGUMENTS,
+            meaning="The arguments of that job. A number becomes its shortest text, a boolean `true` or `false`; "
+            "`null` leaves an argument out.",
+            absent="`{}`",
+            help="an argument of that job; may be repeated",
+            metavar="NAME=VALUE",
+            option="--arg",
+            without="command",
+        ),
+    )
+    """The arguments of a job that has a name, as text. Nothing here holds a NUL."""
     env: Mapping[str, str] = field(
         default_factory=dict,
         repr=False,
@@ -274,6 +311,10 @@ class Job:
         ),
     )
     """When it may start, in epoch seconds on the queue's clock. 0: at once."""
+    signed: str = field(default="", repr=False, compare=False)
+    """The text that ``signature`` is for, if the job came in a signed envelope."""
+    signature: str = field(default="", repr=False, compare=False)
+    """The signature in that envelope."""
     given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """The fields that the message itself sets, by their names here. An empty text counts as left out."""
 
@@ -315,15 +356,16 @@ def decode(body: str, message_id: str) -> Job:
     """Read the job in a message body. Raises InvalidJob with one line that shows no environment value.
 
     Every body that Go's encoding/json accepts has the same meaning here: names in any case, the last of a
-    duplicate wins, null says nothing, half a surrogate pair becomes U+FFFD. SNS notifications, EventBridge events
-    and JSON text within JSON text are unwrapped, unless the object has a ``command`` of its own.
+    duplicate wins, null says nothing, half a surrogate pair becomes U+FFFD. SNS notifications, EventBridge events,
+    signed envelopes and JSON text within JSON text are unwrapped, unless the object has a ``command`` or a ``job`` of
+    its own.
     """
-    wrappings: list[str] = []
+    wrappings = _Wrappings()
     try:
-        return _job(_unwrap(body, wrappings), message_id)
+        return _job(_unwrap(body, wrappings), message_id, wrappings)
     except InvalidJob as e:
-        if wrappings:
-            raise InvalidJob(f"{e} (inside {', inside '.join(reversed(wrappings))})") from None
+        if wrappings.names:
+            raise InvalidJob(f"{e} (inside {', inside '.join(reversed(wrappings.names))})") from None
         raise
 
 
@@ -342,7 +384,7 @@ def encode(job: Job) -> str:
             value = int(seconds) if seconds.is_integer() else durations.format(seconds)
         elif declared.kind is Kind.MOMENT:
             value = int(value) if value.is_integer() else value
-        elif declared.kind is Kind.ENVIRONMENT:
+        elif declared.kind in {Kind.ENVIRONMENT, Kind.ARGUMENTS}:
             value = dict(value)
         elif declared.kind is Kind.VERBS:
             value = {end: verb.value for end, verb in value.items()}
@@ -368,9 +410,19 @@ def unknown_names(body: str) -> list[str]:
     Empty for a body that came in a wrapping (SNS, EventBridge, JSON text): it is another service's to write. Raises
     InvalidJob if the body is not JSON.
     """
-    wrappings: list[str] = []
+    wrappings = _Wrappings()
     pairs = _unwrap(body, wrappings)
-    return [] if wrappings else [name for name, _ in pairs if name.casefold() not in _ATTRIBUTES]
+    return [] if wrappings.names else [name for name, _ in pairs if name.casefold() not in _ATTRIBUTES]
+
+
+@dataclass(slots=True)
+class _Wrappings:
+    """What a job came in."""
+
+    names: list[str] = field(default_factory=list)
+    """Outermost first."""
+    signed: str = ""
+    signature: str = ""
 
 
 def _constant(name: str) -> NoReturn:
@@ -391,14 +443,14 @@ def _parse(text: str) -> object:
         raise InvalidJob(f"body: nested too deeply, {_EXPECTED}") from None
 
 
-def _unwrap(body: str, wrappings: list[str]) -> _Pairs:
-    """Take the job's object out of its wrappings, and add their names to ``wrappings``, outermost first."""
+def _unwrap(body: str, wrappings: _Wrappings) -> _Pairs:
+    """Take the job's object out of its wrappings, and note them in ``wrappings``."""
     value = _parse(body)
     for _ in range(_MOST_WRAPPINGS):
         if isinstance(value, str):
-            wrappings.append("JSON text")
+            wrappings.names.append("JSON text")
             value = _parse(value)
-        elif isinstance(value, tuple) and not _has_command(value):
+        elif isinstance(value, tuple) and not _is_a_job(value):
             inner = _inside(value, wrappings)
             if inner is value:
                 return value
@@ -412,50 +464,62 @@ def _unwrap(body: str, wrappings: list[str]) -> _Pairs:
     return value
 
 
-def _has_command(pairs: _Pairs) -> bool:
-    return any(isinstance(value, str) and name.casefold() == "command" for name, value in pairs)
+def _is_a_job(pairs: _Pairs) -> bool:
+    return any(isinstance(value, str) and name.casefold() in {"command", "job"} for name, value in pairs)
 
 
-def _inside(pairs: _Pairs, wrappings: list[str]) -> object:
-    """Return what an SNS notification or an EventBridge event carries, and anything else unchanged.
+def _inside(pairs: _Pairs, wrappings: _Wrappings) -> object:
+    """Return what an SNS notification, an EventBridge event or a signed envelope carries; anything else unchanged.
 
     Sources: Amazon SNS, "Parsing message formats" (HTTP/S notification JSON, the same on a queue); Amazon EventBridge,
     "Event structure reference"; EventBridge Scheduler's own event has its detail as JSON text.
     """
     given = dict(pairs)
     if given.get("Type") == "Notification" and {"TopicArn", "Message"} <= given.keys():
-        wrappings.append("the Message of an SNS notification")
+        wrappings.names.append("the Message of an SNS notification")
         return given["Message"]
     if {"detail-type", "source", "detail"} <= given.keys():
-        wrappings.append("the detail of an EventBridge event")
+        wrappings.names.append("the detail of an EventBridge event")
         return given["detail"]
+    signed, signature = given.get("signed"), given.get("signature")
+    if isinstance(signed, str) and isinstance(signature, str) and not wrappings.signature:
+        wrappings.names.append("a signed envelope")
+        wrappings.signed, wrappings.signature = signed, signature
+        return signed
     return pairs
 
 
-def _job(pairs: _Pairs, message_id: str) -> Job:
+def _job(pairs: _Pairs, message_id: str, wrappings: _Wrappings) -> Job:
     values: dict[str, Any] = {}
     environments: dict[str, dict[str, str]] = {}
+    conditional: dict[str, tuple[str, object]] = {}
     for key, value in pairs:
         name = key.casefold()
         attribute = _ATTRIBUTES.get(name)
         if attribute is None:
             continue
         kind = DECLARED[attribute].kind
-        if kind is Kind.ENVIRONMENT:  # Go adds a second map to the first, and null empties it
+        if DECLARED[attribute].without:
+            conditional[attribute] = name, value
+        elif kind is Kind.ENVIRONMENT:  # Go adds a second map to the first, and null empties it
             variables = environments.setdefault(name, {})
             variables.clear() if value is None else variables.update(_environment(name, value))
         elif value is not None:
             values[attribute] = _READERS[kind](name, value)
+    asked = {attribute for attribute, (_, value) in conditional.items() if value is not None and value != ""}
+    if not values.get("command"):
+        values |= {attribute: _READERS[DECLARED[attribute].kind](*conditional[attribute]) for attribute in asked}
     for attribute, declared in DECLARED.items():
         text = values.get(attribute, "")
-        if declared.required and not text:
+        if declared.required and not text and not values.get("name"):
             raise InvalidJob(f"{attribute}: missing or empty, expected {declared.required}")
         _check(attribute, values.get(attribute))
         if declared.kind is Kind.ENVIRONMENT and environments:
             values[attribute] = environments.get(declared.alias, {}) | environments.get(declared.name or attribute, {})
-    given = frozenset(name for name, value in values.items() if value != "")
+    given = frozenset(name for name, value in values.items() if value != "") | asked
     values["event_id"] = values.get("event_id") or message_id
-    return Job(id=message_id, given=given, **values)
+    values.setdefault("command", "")
+    return Job(id=message_id, given=given, signed=wrappings.signed, signature=wrappings.signature, **values)
 
 
 def _check(attribute: str, value: object) -> None:
@@ -506,6 +570,28 @@ def _environment(name: str, value: object) -> dict[str, str]:
         variable, equals, rest = key.partition("=")
         variables[_whole_text(variable)] = _whole_text(f"{rest}={text}" if equals else text)
     return variables
+
+
+def _arguments(name: str, value: object) -> dict[str, str]:
+    """Read the arguments in an object, each as text. No error here shows a value."""
+    if not isinstance(value, tuple):
+        raise InvalidJob(f"{name}: {_kind(value)}, expected an object of strings, numbers and booleans")
+    last = dict(value)
+    return {key: _argument(f"{name}[{_shown(key)}]", content) for key, content in last.items() if content is not None}
+
+
+def _argument(where: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if abs(value) >= _FIRST_INEXACT:
+            raise InvalidJob(f"{where}: a number that JSON cannot carry exactly, write it as a string")
+        return str(int(value)) if value.is_integer() else repr(value)
+    if not isinstance(value, str):
+        raise InvalidJob(f"{where}: {_kind(value)}, expected a string, a number or a boolean")
+    if "\0" in value:
+        raise InvalidJob(f"{where}: holds a NUL character, expected text that a process can be given")
+    return _whole_text(value)
 
 
 def _seconds(name: str, value: object) -> float:
@@ -577,6 +663,7 @@ _READERS: Mapping[Kind, Callable[[str, object], object]] = {
     Kind.COUNT: _count,
     Kind.MOMENT: _moment,
     Kind.VERBS: _verbs,
+    Kind.ARGUMENTS: _arguments,
 }
 
 

@@ -312,7 +312,10 @@ def test_a_rejected_line_stays_readable_above_the_progress_bar(tmp_path: Path) -
     [
         ('{"command":"true","lockid":"x"}', "lockid: unknown field; did you mean lock_id? It would be ignored"),
         ('{"command":"true","lifetime":"1m"}', "lifetime: unknown field; did you mean life_time? It would be ignored"),
-        ('{"command":"true","xyzzy":1}', "xyzzy: unknown field, expected one of command, envs, env, event_id, "),
+        (
+            '{"command":"true","xyzzy":1}',
+            "xyzzy: unknown field, expected one of command, job, args, envs, env, ",
+        ),
         ('{"command":"true","a\\nb":1}', '"a\\nb": unknown field'),
     ],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from servers import PATIENCE, until
-from sqsjkr.app import build_worker
+from sqsjkr.app import authority_of, build_worker
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import FILE, Store
 from sqsjkr.config import Config
@@ -148,7 +148,8 @@ class Sqsjkr:
             resources = Resources(config, stack)
             await resources.open()
             self.stats = Stats(slots=config.max_concurrent_num)
-            self._worker = build_worker(config, resources, self.stats, SharedState())
+            authority = await stack.enter_async_context(authority_of(config))
+            self._worker = build_worker(config, resources, self.stats, SharedState(), authority=authority)
             await self._worker.run("a worker of a test")
 
 

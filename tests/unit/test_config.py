@@ -51,6 +51,7 @@ SAMPLES: dict[str, tuple[str, object, str]] = {
     "max_timeout": ('"12h"', 43_200.0, "-1"),
     "max_crashes": ("0", 0, "-1"),
     "wrapper": ('["nice", "-n", "10"]', ("nice", "-n", "10"), '["nice", 10]'),
+    "trust": ('"/etc/sqsjkr/trust.toml"', "/etc/sqsjkr/trust.toml", "true"),
     "lock_table": ('"t"', "t", '""'),
     "ack": ('"start"', "start", '"stop"'),
     "grace_period": ('"1m30s"', 90.0, '"1 minute"'),

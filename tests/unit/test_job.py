@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -315,7 +316,8 @@ def test_the_schema_refuses_what_decode_refuses(body: str, reason: str) -> None:
 
 def test_the_schema_is_valid_and_describes_each_field_of_a_job() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA.schema)
-    fields = {name for name in Job.__dataclass_fields__ if name not in {"id", "given"}} | {"envs"}
+    inner = {"id", "given", "signed", "signature", "name"}
+    fields = {name for name in Job.__dataclass_fields__ if name not in inner} | {"envs", "job"}
     assert set(SCHEMA.schema["properties"]) == fields
     assert all(field["description"] for field in SCHEMA.schema["properties"].values())
 
@@ -635,3 +637,55 @@ def test_a_lock_id_that_no_table_can_hold_is_refused_and_named() -> None:
     with pytest.raises(InvalidJob, match=r'^lock_id = "l+\.\.\.": too long, expected at most 2048 bytes$'):
         decode(json.dumps({"command": "true", "lock_id": "l" * 2049}), "m")
     assert decode(json.dumps({"command": "true", "lock_id": "l" * 2048}), "m").lock_id == "l" * 2048
+
+
+def test_a_job_has_a_name_and_arguments_instead_of_a_command() -> None:
+    job = decode('{"job": "reindex", "args": {"index": "a", "n": 5, "x": 1.50, "all": true, "no": null}}', "m")
+    assert (job.name, job.command) == ("reindex", "")
+    assert job.args == {"index": "a", "n": "5", "x": "1.5", "all": "true"}
+    assert decode(encode(job), "m") == job
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("[]", "args: a list, expected an object of strings, numbers and booleans"),
+        ('{"a": []}', 'args["a"]: a list, expected a string, a number or a boolean'),
+        ('{"a": {"b": 1}}', 'args["a"]: an object, expected a string, a number or a boolean'),
+        ('{"a": 9007199254740993}', 'args["a"]: a number that JSON cannot carry exactly, write it as a string'),
+        ('{"a": 1e400}', 'args["a"]: a number that JSON cannot carry exactly, write it as a string'),
+        ('{"a": "\\u0000"}', 'args["a"]: holds a NUL character, expected text that a process can be given'),
+    ],
+)
+def test_arguments_that_are_none_are_refused_without_their_values(args: str, expected: str) -> None:
+    with pytest.raises(InvalidJob, match=f"^{re.escape(expected)}$"):
+        decode(f'{{"job": "reindex", "args": {args}}}', "m")
+
+
+@pytest.mark.parametrize("more", ['"job": "x"', '"job": 17', '"args": ["x"]', '"JOB": {}, "args": 1'])
+def test_in_a_body_with_a_command_a_jobs_name_and_arguments_are_not_looked_at(more: str) -> None:
+    """As 1.0.0 ignored them; that they are there is noted for the trust file."""
+    job = decode(f'{{"command": "true", {more}}}', "m")
+    assert (job.command, job.name, job.args) == ("true", "", {})
+    assert ("name" in job.given) == ("job" in more.casefold())
+
+
+@pytest.mark.parametrize("body", ['{"job": ""}', '{"job": null}', '{"args": {"a": "b"}}'])
+def test_a_body_with_neither_a_command_nor_a_jobs_name_is_invalid(body: str) -> None:
+    with pytest.raises(InvalidJob, match="command: missing or empty"):
+        decode(body, "m")
+
+
+def test_a_signed_envelope_is_opened_and_its_text_kept() -> None:
+    inner = json.dumps({"job": "reindex", "args": {"index": "a"}})
+    for body in (json.dumps({"signed": inner, "signature": "t"}), sns(json.dumps({"signed": inner, "signature": "t"}))):
+        job = decode(body, "m")
+        assert (job.name, job.signed, job.signature) == ("reindex", inner, "t")
+
+
+def test_what_is_beside_a_command_or_in_a_second_envelope_is_no_signature() -> None:
+    job = decode(json.dumps({"command": "true", "signed": "{}", "signature": "t"}), "m")
+    assert (job.command, job.signed, job.signature) == ("true", "", "")
+    twice = json.dumps({"signed": json.dumps({"signed": '{"command": "id"}', "signature": "2"}), "signature": "1"})
+    with pytest.raises(InvalidJob, match="command: missing"):
+        decode(twice, "m")

@@ -16,6 +16,14 @@ from sqsjkr.outcome import Outcome
 from sqsjkr.plan import Plan, Section
 from sqsjkr.reader import Reader
 
+
+class Everything:
+    """An authority that allows everything."""
+
+    def judge(self, attempt: Attempt) -> None:
+        pass
+
+
 REQUIRED: dict[str, Any] = {"account_id": "1", "region": "eu-west-1", "queue_name": "q"}
 
 
@@ -64,6 +72,14 @@ def test_a_job_without_an_event_id_goes_by_its_command() -> None:
     assert job(reader).lock_id == "make"
     assert job(reader, event_id="").lock_id == "make"
     assert job(reader, event_id="nightly").lock_id == ""
+
+
+def test_a_job_with_a_name_and_without_an_event_id_goes_by_its_name() -> None:
+    reader = Reader(sections(jobs={"reindex": {"lock_id": "index"}}), authority=Everything())
+    attempt = Attempt(Message(id="m", body='{"job": "reindex"}', sent_at=0.0, age=0.0, received_at=0.0), "mark")
+    assert reader.read(attempt) is None
+    assert attempt.job is not None
+    assert attempt.job.lock_id == "index"
 
 
 def test_upper_and_lower_case_differ_and_a_newline_is_a_character() -> None:

@@ -73,14 +73,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help='many jobs, one JSON object a line; "-" is stdin')
     group = parser.add_argument_group("the job")
     for name, declared in DECLARED.items():
-        option = f"--{name.replace('_', '-')}"
+        option = _option(name)
         if name == "command":
             parser.add_argument(name, metavar=declared.metavar, nargs="?", help=declared.help)
         elif declared.kind is Kind.FLAG:
             group.add_argument(option, action="store_true", default=None, help=declared.help)
         else:
             action = "append" if declared.kind.pairs else "store"
-            group.add_argument(option, metavar=declared.metavar, action=action, help=declared.help)
+            group.add_argument(option, metavar=declared.metavar, action=action, help=declared.help, dest=name)
     how = parser.add_argument_group("how it is sent")
     how.add_argument("--delay", metavar="SECONDS", default="0", help="hide it at first, 900 at most (default: 0)")
     how.add_argument(
@@ -113,19 +113,26 @@ def _job_fields(arguments: argparse.Namespace) -> dict[str, object]:
     """Read the job from the command line, as a message's body would have it; what is not given is left out."""
     fields = {name: value for name in DECLARED if (value := getattr(arguments, name)) is not None}
     if arguments.json is None:
-        if not arguments.command:
-            raise ConfigError("nothing to send; give a shell command (in quotes, as one word), or --json FILE")
+        if not (arguments.command or arguments.name):
+            raise ConfigError(
+                "nothing to send; give a shell command (in quotes, as one word), --job NAME, or --json FILE"
+            )
+        if arguments.command and (extra := [name for name in fields if DECLARED[name].without]):
+            raise ConfigError(f"{_option(extra[0])}: a job has a command or a name; leave one of them out")
     elif fields:
         name = next(iter(fields))
-        given = DECLARED[name].metavar if name == "command" else f"--{name.replace('_', '-')}"
+        given = DECLARED[name].metavar if name == "command" else _option(name)
         raise ConfigError(f"leave {given} out: with --json, each line is a whole job")
     elif arguments.dedup_id:
         raise ConfigError("leave --dedup-id out: with --json, SQS would keep the first job only")
     for name, value in fields.items():
         if DECLARED[name].kind.pairs:
-            option = f"--{name.replace('_', '-')}"
-            fields[name] = dict(_pair(option, DECLARED[name].metavar, pair) for pair in value)
-    return fields
+            fields[name] = dict(_pair(_option(name), DECLARED[name].metavar, pair) for pair in value)
+    return {DECLARED[name].name or name: value for name, value in fields.items()}
+
+
+def _option(name: str) -> str:
+    return DECLARED[name].option or f"--{name.replace('_', '-')}"
 
 
 def _pair(option: str, form: str, pair: str) -> tuple[str, str]:

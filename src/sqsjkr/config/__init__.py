@@ -70,6 +70,8 @@ class Config:
     """How many workers may die while they run one job before it is moved to the dead-letter queue."""
     wrapper: tuple[str, ...] = field(default=(), metadata=_in("kicker", rules.argv))
     """A program and its arguments to put in front of every job's command, such as ("nice", "-n", "10")."""
+    trust: str = field(default="", metadata=_in("kicker", rules.text))
+    """The trust file: who may make this worker do what. "": whoever can send may ask for any shell command."""
     lock_table: str = field(default="sqsjkr", metadata=_in("kicker", rules.filled))
     """DynamoDB table for locks and throttle rows."""
     ack: str = field(default="finish", metadata=_in("kicker", rules.choice("finish", "start")))

@@ -95,6 +95,17 @@ def read(path: str, env: Mapping[str, str], keys: Collection[Key], named: Collec
     return file
 
 
+def plain(content: bytes, path: str) -> tuple[dict[str, Any], Mapping[_Path, int]]:
+    """Return the document in a TOML file that is no template, and the line of each section and key.
+
+    Raises:
+        ConfigError: the content is no TOML. One line, which begins with ``path``.
+    """
+    text = _decoded(content, path)
+    lines = tuple(range(1, text.count("\n") + 2))
+    return _parsed(template.Rendered(text=text, lines=lines), path), _lines(text)
+
+
 def _take(file: File, document: dict[str, Any], lines: Mapping[_Path, int], named: Collection[str]) -> None:
     """Move the sections in ``named`` from the document to the file."""
     for written in [name for name in document if name.lower() in named]:
@@ -179,6 +190,10 @@ def _text(path: str) -> str:
         raise ConfigError(f"{path}: permission denied for user id {os.geteuid()}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return _decoded(content, path)
+
+
+def _decoded(content: bytes, path: str) -> str:
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:

@@ -26,6 +26,10 @@ def of_sqsjkr(attempt: Attempt) -> dict[bytes, bytes]:
         variables["SQSJKR_LOCK_ID"] = job.lock_id
         if attempt.fencing_token:
             variables["SQSJKR_FENCE"] = str(attempt.fencing_token)
+    if producer := attempt.audit.get("producer"):
+        variables["SQSJKR_PRODUCER"] = producer
+    if name := attempt.audit.get("job"):
+        variables["SQSJKR_JOB_NAME"] = name
     if job and job.timeout:
         variables["SQSJKR_TIMEOUT"] = f"{job.timeout:.3f}".rstrip("0").rstrip(".")
     if job and (job.retries or attempt.failures):

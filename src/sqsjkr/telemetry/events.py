@@ -73,6 +73,18 @@ class Event(Enum):
         "A message that can never run was moved to the dead-letter queue, or hidden without one.",
     )
     JOB_TRIGGER = ("job.trigger", "info", "The life_time_trigger was run for a job that came too late.")
+    JOB_REFUSED = ("job.refused", "error", "The trust file does not allow a job; its message is a dead letter.")
+    JOB_UNTRUSTED = (
+        "job.untrusted",
+        "warn",
+        "The trust file does not allow a job, which runs all the same, since its mode is warn.",
+    )
+    TRUST_LOADED = ("trust.loaded", "info", "The trust file was read, at the start or because it has changed.")
+    TRUST_INVALID = (
+        "trust.invalid",
+        "error",
+        "The trust file has changed and is wrong; the one before stays in force.",
+    )
     PROCESS_LEFT = (
         "process.left",
         "info",

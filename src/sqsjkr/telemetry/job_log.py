@@ -7,7 +7,7 @@ from typing import Any
 
 from sqsjkr import clock
 from sqsjkr.attempt import Attempt
-from sqsjkr.outcome import Ending, Settlement
+from sqsjkr.outcome import Ending, Outcome, Settlement
 from sqsjkr.telemetry.events import Event, emit, says
 from sqsjkr.telemetry.observer import Observer
 
@@ -32,6 +32,7 @@ class JobLog(Observer):
             event_id=attempt.name,
             lock_id=(attempt.job.lock_id if attempt.job else "") or None,
             sender=message.sender or None,
+            **attempt.audit,
         )
 
     def printed(self, attempt: Attempt, line: str) -> None:
@@ -64,9 +65,10 @@ class JobLog(Observer):
             )
             return
         self._waiting.pop(message_id, None)
+        refused = outcome is Outcome.REFUSED
         emit(
-            Event.JOB_ENDED,
-            f"{attempt.name}: {outcome.label} {ending.detail}",
+            Event.JOB_REFUSED if refused else Event.JOB_ENDED,
+            f"{attempt.name}: {outcome.label}{':' if refused else ''} {ending.detail}",
             level=outcome.level,
             message_id=message_id,
             event_id=attempt.name,
@@ -96,6 +98,7 @@ def _facts(attempt: Attempt, ending: Ending) -> dict[str, Any]:
         "lock_id": (attempt.job.lock_id if attempt.job else "") or None,
         "delivery": message.receive_count,
         "sender": message.sender or None,
+        **attempt.audit,
     }
     if end is not None:
         facts |= {

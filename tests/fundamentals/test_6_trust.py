@@ -1,0 +1,168 @@
+"""Trust: who may make a worker do what, when its operator has said so in a trust file."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from embedded import Sqsjkr
+from servers import until
+
+ME = getpass.getuser()
+MENU = """
+[job.greet]
+run = ["printf", "<%s>", "{{name}}", "hi {{name}}"]
+args.name = '[^!]*'
+env = ["TZ"]
+
+[job.show]
+command = 'echo "$ARG_WHAT|$SQSJKR_JOB_NAME|$SQSJKR_PRODUCER|$TZ|$LANG"'
+args.what = {{ pattern = '.*', dash = true }}
+env = ["TZ"]
+set = {{ LANG = "C.UTF-8" }}
+
+[job.batch]
+match = 'printf [a-z]+'
+
+[producer.{name}]
+sender = "{sender}"
+may = {may}
+"""
+
+
+@pytest.fixture
+def trust(tmp_path: Path) -> Callable[..., str]:
+    """Writes a trust file; its path."""
+
+    def write(*, mode: str = "enforce", sender: str = ME, may: str = '"*"', name: str = "me") -> str:
+        path = tmp_path / "trust.toml"
+        path.write_text(f'mode = "{mode}"\n' + MENU.format(sender=sender, may=may, name=name))
+        path.chmod(0o644)
+        return str(path)
+
+    return write
+
+
+async def test_40_a_named_job_runs_what_the_operator_published_without_a_shell(
+    sqsjkr: Sqsjkr, trust: Callable[..., str]
+) -> None:
+    await sqsjkr.send(job="greet", args={"name": "$(id); rm -rf /"})
+
+    await sqsjkr.run_until_empty(trust=trust())
+
+    assert sqsjkr.log("job.output")[0].endswith(": <$(id); rm -rf /><hi $(id); rm -rf />")
+    assert sqsjkr.counters == {"succeeded": 1, "failed": 0, "errored": 0}
+
+
+async def test_41_the_operators_own_shell_text_finds_arguments_and_origin_in_variables(
+    sqsjkr: Sqsjkr, trust: Callable[..., str]
+) -> None:
+    await sqsjkr.send(job="show", args={"what": "-n `id`"}, envs={"TZ": "UTC"}, event_id="e")
+
+    await sqsjkr.run_until_empty(trust=trust())
+
+    assert sqsjkr.log("job.output") == ["e: -n `id`|show|me|UTC|C.UTF-8"]
+
+
+async def test_42_what_nobody_may_ask_for_is_a_dead_letter_with_the_rule_and_without_the_value(
+    sqsjkr: Sqsjkr, trust: Callable[..., str], tmp_path: Path
+) -> None:
+    await sqsjkr.send(command=f"touch {tmp_path}/proof", event_id="shell")
+    await sqsjkr.send(job="greet", args={"name": "-secret"}, event_id="dash")
+    await sqsjkr.send(job="greet", args={"name": "x"}, envs={"PATH": "secret"}, event_id="variable")
+
+    await sqsjkr.run_until_empty(trust=trust())
+
+    assert sorted(reason for _, reason in sqsjkr.dead_letters) == [
+        "refused: args.name begins with a dash, which a program takes for an option",
+        "refused: job greet takes no variable PATH",
+        'refused: producer me may not ask for "command"',
+    ]
+    assert not (tmp_path / "proof").exists()
+    assert sqsjkr.counters == {"succeeded": 0, "failed": 3, "errored": 0}
+    assert sqsjkr.log("job.ended") == []
+    assert len(sqsjkr.log("job.refused")) == 3
+    assert not any("secret" in line.text for line in sqsjkr.lines)
+
+
+async def test_43_the_log_says_of_each_job_who_sent_it_and_what_it_was(
+    sqsjkr: Sqsjkr, trust: Callable[..., str]
+) -> None:
+    await sqsjkr.send(job="greet", args={"name": "x"})
+    await sqsjkr.send(command="id")
+
+    await sqsjkr.run_until_empty(trust=trust())
+
+    facts = {line.event: line.facts for line in sqsjkr.lines if line.event.startswith("job.")}
+    for event, job in (("job.started", "greet"), ("job.ended", "greet"), ("job.refused", None)):
+        found = facts[event]
+        assert (found["sender"], found["producer"], found["key"], found["job"]) == (ME, "me", None, job)
+        assert len(found["sha256"]) == 64
+
+
+async def test_44_with_mode_warn_everything_runs_and_the_log_says_what_would_not(
+    sqsjkr: Sqsjkr, trust: Callable[..., str], tmp_path: Path
+) -> None:
+    await sqsjkr.send(command=f"echo x > {tmp_path}/proof; true", event_id="shell")
+    await sqsjkr.send(job="greet", args={"name": "-n"}, event_id="dash")
+    await sqsjkr.send(command="printf abc", event_id="match")
+
+    await sqsjkr.run_until_empty(trust=trust(mode="warn", sender="nobody-here"))
+
+    assert sqsjkr.counters == {"succeeded": 3, "failed": 0, "errored": 0}
+    assert (tmp_path / "proof").read_text() == "x\n"
+    assert sorted(sqsjkr.log("job.untrusted")) == sorted(
+        f"{name}: it would be refused: sender {ME} is no producer's" for name in ("dash", "match", "shell")
+    )
+
+
+async def test_45_with_mode_warn_a_job_whose_arguments_leave_nothing_to_run_is_refused(
+    sqsjkr: Sqsjkr, trust: Callable[..., str]
+) -> None:
+    await sqsjkr.send(job="greet")
+
+    await sqsjkr.run_until_empty(trust=trust(mode="warn"))
+
+    assert [reason for _, reason in sqsjkr.dead_letters] == ["refused: args.name is missing"]
+
+
+async def test_46_a_job_that_the_file_does_not_know_comes_back_for_ten_minutes(
+    sqsjkr: Sqsjkr, trust: Callable[..., str]
+) -> None:
+    await sqsjkr.send(job="new", event_id="young")
+    await sqsjkr.send(job="new", event_id="old", age=601)
+
+    sqsjkr.start(trust=trust())
+    await until(lambda: sqsjkr.dead_letters and sqsjkr.log("job.ended"), description="both were tried")
+    await sqsjkr.stop()
+
+    assert sqsjkr.log("job.ended") == ["young: unknown the trust file has no job new"]
+    assert [reason for _, reason in sqsjkr.dead_letters] == [
+        "refused: the trust file has no job new, 10 minutes after it was sent"
+    ]
+    ((hidden,),) = sqsjkr.sql("SELECT visible - unixepoch() FROM message")
+    assert 0 < hidden <= 31
+    assert not sqsjkr.sql("SELECT 1 FROM row WHERE type = 'throttle' AND NOT done"), "it was not claimed"
+
+
+async def test_47_without_a_trust_file_named_jobs_are_unknown_and_commands_run_as_ever(sqsjkr: Sqsjkr) -> None:
+    await sqsjkr.send(job="greet", event_id="named", age=601)
+    await sqsjkr.send(command="echo $0", event_id="plain", job=17, args=["ignored"])
+
+    await sqsjkr.run_until_empty()
+
+    assert [reason for _, reason in sqsjkr.dead_letters] == [
+        "refused: this worker has no trust file, which gives jobs names, 10 minutes after it was sent"
+    ]
+    assert sqsjkr.log("job.output") == ["plain: sh"]
+
+
+async def test_48_a_producers_own_commands_run_in_a_shell_as_ever(sqsjkr: Sqsjkr, trust: Callable[..., str]) -> None:
+    await sqsjkr.send(command="echo $((1 + 1)) $ANY", envs={"ANY": "x"}, event_id="e")
+
+    await sqsjkr.run_until_empty(trust=trust(may='["command"]'))
+
+    assert sqsjkr.log("job.output") == ["e: 2 x"]
