@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-ATTRIBUTES = ("sqsjkr.signature",)
+TRACE = ("traceparent", "tracestate", "baggage")
+"""The producer's trace context (W3C: Trace Context, Baggage)."""
+ATTRIBUTES = ("sqsjkr.signature", *TRACE)
 """The message attributes that mean something here. Others are not asked for, and not carried to a dead letter."""
 
 

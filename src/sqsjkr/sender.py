@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 LONGEST = 1_048_576
 """Bytes: the most in one message, and in all messages of one request (AWS: Amazon SQS message quotas)."""
@@ -21,6 +21,8 @@ class Terms:
     whose backlog must not delay that of others (AWS: Amazon SQS fair queues); it orders nothing."""
     dedup_id: str = ""
     """Deduplication id on a FIFO queue; "" for a new one for each message."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Message attributes: what the message carries beside its body."""
 
 
 @dataclass(frozen=True, slots=True)

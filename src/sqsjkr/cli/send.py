@@ -26,6 +26,7 @@ from sqsjkr.config import Config, rules
 from sqsjkr.errors import BackendUnavailable, ConfigError, InvalidJob
 from sqsjkr.job import DECLARED, NAMES, Kind, decode, encode, for_sqs, unknown_names
 from sqsjkr.sender import LONGEST, Rejected, Sender, Terms
+from sqsjkr.telemetry.trace import from_variables
 
 PAUSE = 0.2
 """Seconds without input after which the jobs read so far are sent: a slow producer's do not wait for a full batch."""
@@ -96,7 +97,12 @@ def execute(arguments: argparse.Namespace) -> int:
     """Send one job and print its message id, or a file of jobs and print how many."""
     fields = _job_fields(arguments)
     _, config = configured(arguments)
-    terms = Terms(delay=_delay(arguments.delay), group=arguments.group, dedup_id=arguments.dedup_id)
+    terms = Terms(
+        delay=_delay(arguments.delay),
+        group=arguments.group,
+        dedup_id=arguments.dedup_id,
+        attributes=from_variables(os.environ),
+    )
     if not arguments.json:
         sys.stdout.write(f"{send_one(config, fields, terms)}\n")
         return OK

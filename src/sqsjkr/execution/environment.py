@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from sqsjkr.attempt import Attempt
 from sqsjkr.supervision.process_tree import MARK
 
 
-def for_job(attempt: Attempt) -> dict[bytes, bytes]:
-    """Return what a job's environment gets beside the daemon's: its own variables, the operator's, then sqsjkr's."""
-    env = {**(attempt.job.env if attempt.job else {}), **attempt.plan.variables}
+def for_job(attempt: Attempt, trace: Mapping[str, str] = MappingProxyType({})) -> dict[bytes, bytes]:
+    """Return what a job's environment gets beside the daemon's.
+
+    That is its trace context, its own variables, the operator's, then sqsjkr's.
+    """
+    env = {**trace, **(attempt.job.env if attempt.job else {}), **attempt.plan.variables}
     return {key.encode(): value.encode() for key, value in env.items() if key} | of_sqsjkr(attempt)
 
 

@@ -17,6 +17,7 @@ from sqsjkr.journal import Journal
 from sqsjkr.outcome import Exit, NotStarted
 from sqsjkr.supervision.shared_state import SharedState
 from sqsjkr.telemetry.events import Event, emit, says
+from sqsjkr.telemetry.trace import Tracer
 
 
 class Runner:
@@ -29,6 +30,7 @@ class Runner:
         journal: Journal,
         shared: SharedState,
         *,
+        tracer: Tracer | None = None,
         output_tail: int = 65_536,
         output_rate: int = 1_048_576,
     ) -> None:
@@ -36,6 +38,7 @@ class Runner:
         self._brake = brake
         self._journal = journal
         self._shared = shared
+        self._tracer = tracer or Tracer()
         self._output_tail = output_tail
         self._output_rate = output_rate
         self._environment = dict(os.environb)
@@ -46,7 +49,8 @@ class Runner:
         command = job.command if job else ""
         self._journal.started(attempt, command)
         within = job.timeout if job and job.timeout else float("inf")
-        return await self.run(attempt, plan.command_line(command), environment.for_job(attempt), within=within)
+        variables = environment.for_job(attempt, self._tracer.begin(attempt))
+        return await self.run(attempt, plan.command_line(command), variables, within=within)
 
     async def run(
         self,

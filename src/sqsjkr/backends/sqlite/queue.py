@@ -9,8 +9,9 @@ import pwd
 import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 
 from sqsjkr import clock
 from sqsjkr.backends import Connections
@@ -39,12 +40,15 @@ class SQLiteQueue(Queue):
         """Return the queue in the store of the settings."""
         return cls(connections.once(Store, connections.settings.local), budget=budget)
 
-    async def send(self, bodies: Sequence[str], *, delay: float = 0.0) -> list[str]:
+    async def send(
+        self, bodies: Sequence[str], *, delay: float = 0.0, attributes: Mapping[str, str] = MappingProxyType({})
+    ) -> list[str]:
         """Put messages on the queue, durably, in one transaction. Returns their ids, in order."""
         now = time.time()
+        carried = json.dumps(dict(attributes)) if attributes else None
         sender = user_name()
-        rows = [(str(uuid.uuid4()), body, now, now + delay, sender) for body in bodies]
-        insert = "INSERT INTO message (id, body, sent, visible, sender) VALUES (?, ?, ?, ?, ?)"
+        rows = [(str(uuid.uuid4()), body, now, now + delay, sender, carried) for body in bodies]
+        insert = "INSERT INTO message (id, body, sent, visible, sender, attributes) VALUES (?, ?, ?, ?, ?, ?)"
         await self._store.write(lambda db: db.executemany(insert, rows))
         return [row[0] for row in rows]
 

@@ -24,7 +24,7 @@ class SQLiteSender(Sender):
             raise ConfigError("the embedded store has no message groups: leave --group and --dedup-id out")
         self._store = store
         self._queue = SQLiteQueue(store)
-        self._delay = terms.delay
+        self._terms = terms
 
     @classmethod
     def configured(cls, connections: Connections, terms: Terms) -> SQLiteSender:
@@ -37,7 +37,7 @@ class SQLiteSender(Sender):
 
     async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
         """Send all of them, or raise ``BackendUnavailable``."""
-        return list(await self._queue.send(bodies, delay=self._delay))
+        return list(await self._queue.send(bodies, delay=self._terms.delay, attributes=self._terms.attributes))
 
     async def close(self) -> None:
         """Close the file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +22,9 @@ _GONE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNo
 """Codes for a delivery that was deleted, was delivered again, or has reached the 12-hour cap."""
 _TOO_LONG = frozenset({"InvalidParameterValue", "InvalidMessageContents", "BatchRequestTooLong"})
 """Codes for a message that is longer than the queue allows."""
-_SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "SenderId"]
+_SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "SenderId", "AWSTraceHeader"]
+_XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24})")
+_XRAY_PARENT = re.compile(r"Parent=([0-9a-f]{16})")
 
 
 class SQSQueue(Queue):
@@ -131,14 +134,31 @@ def _delivery(raw: Mapping[str, Any], arrived: float, server_now: float, *, fifo
         # On a standard queue it names a tenant and orders nothing (AWS: Amazon SQS fair queues).
         group=attributes.get("MessageGroupId") if fifo else None,
         sender=attributes.get("SenderId", ""),
-        attributes=_attributes(raw.get("MessageAttributes")),
+        attributes=_attributes(raw.get("MessageAttributes"), attributes.get("AWSTraceHeader", "")),
     )
     return Delivery(message, raw["ReceiptHandle"])
 
 
-def _attributes(given: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, str]:
-    """Return the attributes that are text: SQS returns those that were asked for."""
-    return {name: value["StringValue"] for name, value in given.items() if "StringValue" in value} if given else {}
+def _attributes(given: Mapping[str, Mapping[str, Any]] | None, xray: str) -> Mapping[str, str]:
+    """Return the attributes that are text: SQS returns those that were asked for. X-Ray's context is another form."""
+    attributes = (
+        {name: value["StringValue"] for name, value in given.items() if "StringValue" in value} if given else {}
+    )
+    if xray and "traceparent" not in attributes and (context := _traceparent(xray)):
+        attributes["traceparent"] = context
+    return attributes
+
+
+def _traceparent(xray: str) -> str:
+    """Return X-Ray's trace context in the form of W3C, "" if it is none.
+
+    ``Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`` (AWS: "AWS X-Ray concepts", tracing
+    header). The trace id is the same number in both.
+    """
+    root, parent = _XRAY.search(xray), _XRAY_PARENT.search(xray)
+    if root is None or parent is None:
+        return ""
+    return f"00-{root[1]}{root[2]}-{parent[1]}-{'01' if 'Sampled=1' in xray else '00'}"
 
 
 def _text(value: str) -> dict[str, str]:

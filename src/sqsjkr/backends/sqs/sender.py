@@ -12,7 +12,7 @@ from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.errors import BackendRefused, ConfigError
-from sqsjkr.sender import Rejected, Sender, Terms
+from sqsjkr.sender import LONGEST, Rejected, Sender, Terms
 
 _TRIES = 6
 _FIRST_PAUSE = 0.1
@@ -31,6 +31,11 @@ class SQSSender(Sender):
     def __init__(self, queue: QueueClient, terms: Terms) -> None:
         self._queue = queue
         self._terms = terms
+        self._attributes = {
+            name: {"DataType": "String", "StringValue": value} for name, value in terms.attributes.items()
+        }
+        # They count towards the size of a message (AWS: Amazon SQS message quotas): the job is worth more.
+        self._weight = sum(len(name) + len("String") + len(value.encode()) for name, value in terms.attributes.items())
         if queue.fifo and not terms.group:
             raise ConfigError(f"{queue.name} is a FIFO queue, which needs a message group: add --group ID")
         if queue.fifo and terms.delay:
@@ -52,6 +57,8 @@ class SQSSender(Sender):
 
     def _entry(self, number: str, body: str) -> dict[str, Any]:
         entry: dict[str, Any] = {"Id": number, "MessageBody": body}
+        if self._attributes and len(body.encode()) + self._weight <= LONGEST:
+            entry["MessageAttributes"] = self._attributes
         if self._terms.delay:
             entry["DelaySeconds"] = int(self._terms.delay)
         if self._terms.group:
