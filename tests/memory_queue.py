@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqsjkr import clock
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
-from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
+from sqsjkr.queue import Burial, Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 LONGEST = 43_200.0
 """Seconds after a receive that a message may stay hidden (AWS: Amazon SQS visibility timeout)."""
@@ -116,10 +116,10 @@ class MemoryQueue(Queue):
             answers.append(self.lost.pop(0) if self.lost else answer)
         return answers
 
-    async def _bury(self, message: Message, reason: str) -> None:
+    async def _bury(self, message: Message, burial: Burial) -> None:
         if self.no_burials:
             raise self.no_burials
-        self.sqs.dead.append((message.id, reason))
+        self.sqs.dead.append((message.id, burial.reason))
 
 
 def delivery(stored: Stored, server_now: float) -> Delivery:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from sqsjkr.leases.table import Claiming, Row, Table
-from sqsjkr.runs import Run
+from sqsjkr.runs import Run, to_note
 
 
 @dataclass
@@ -66,7 +66,7 @@ class MemoryTable(Table):
 
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
         for run, owner in claims:
-            self.rows.claims[run.key] = Row(owner=owner, done=True)
+            self.rows.claims[run.key] = Row(owner=owner, done=True, owed=to_note(run) if run.owed else "")
         return [None] * len(claims)
 
     async def drop_claim(self, message_id: str, owner: str) -> None:

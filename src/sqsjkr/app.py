@@ -14,6 +14,8 @@ from functools import partial
 from sqsjkr import clock
 from sqsjkr.config import Config
 from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.execution.hook import Hook
+from sqsjkr.execution.masking import Mask
 from sqsjkr.execution.registry import Registry
 from sqsjkr.execution.runner import Runner
 from sqsjkr.execution.trigger import Trigger
@@ -123,16 +125,17 @@ def build_worker(
     room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
     brake = _brake(resources, log, budget)
     journal = Journal(JobLog(), stats, board.measures)
-    plan = Plan(wrapper=config.wrapper)
-    reader = Reader(config.jobs, plan=plan, max_timeout=config.max_timeout, authority=authority)
+    reader = _reader(config, authority)
     proof = Proof(locker, throttler, queue)
     policy = Policy(_limits(config, queue.facts, budget))
     gate = Gate(locker, throttler, room, brake, proof, policy, budget=budget)
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
-    runner = Runner(registry, brake, journal, shared, output_tail=config.output_tail, output_rate=config.output_rate)
+    mask = Mask(os.environ)
+    runner = Runner(
+        registry, brake, journal, shared, mask, output_tail=config.output_tail, output_rate=config.output_rate
+    )
     trigger = Trigger(config.life_time_trigger, runner, budget=budget)
-    settler = Settler(queue, gate, room, proof, journal, changed, budget=budget)
-    delete_first = config.ack == "start"
+    settler = Settler(queue, gate, room, proof, journal, Hook(runner, mask), changed, budget=budget)
     place = Place(host=socket.gethostname(), queue=queue.facts.name)
     kicker = Kicker(
         reader,
@@ -145,13 +148,18 @@ def build_worker(
         journal,
         budget=budget,
         place=place,
-        delete_first=delete_first,
+        delete_first=config.ack == "start",
     )
     backlog = Backlog(queue, room, brake, slots, changed, budget=budget, until_empty=until_empty)
     grace = Grace(period=config.grace_period, kill_after=config.kill_after)
     worker = Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)
     board.parts = Parts(stats, board.measures, resources, log, slots, backlog, room, brake, settler, worker.stopping)
     return worker
+
+
+def _reader(config: Config, authority: Authority | None) -> Reader:
+    plan = Plan(wrapper=config.wrapper, hook=config.hook, hook_on=config.hook_on)
+    return Reader(config.jobs, plan=plan, max_timeout=config.max_timeout, authority=authority)
 
 
 def _limits(config: Config, queue: QueueFacts, budget: LeaseBudget) -> Limits:

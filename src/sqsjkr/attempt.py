@@ -35,6 +35,7 @@ class Attempt:
         "job",
         "locked",
         "message",
+        "owed",
         "place",
         "plan",
         "refusal",
@@ -68,6 +69,8 @@ class Attempt:
         """How often the job has failed before, as its claim's row says."""
         self.crashes = 0
         """How many workers have died while they ran the job, as its claim's row says."""
+        self.owed: Run | None = None
+        """Its job has ended in an earlier delivery, and this one has to do what was left to do."""
         self.earlier: tuple[Earlier, ...] = ()
         """What its claim's row says of earlier attempts."""
         self.deleted = False
@@ -117,11 +120,12 @@ def _ended(run: Run, ending: Ending, at: float) -> Run:
         ended_at=at,
         outcome=ending.outcome.label,
         detail=ending.detail,
+        failures=run.failures if ending.failures is None else ending.failures,
         exit_status=end.status if end.status >= 0 else None,
         signal=-end.status if end.status < 0 else None,
         seconds=end.seconds,
         cpu_seconds=end.cpu,
         max_rss_bytes=end.max_rss,
         printed_bytes=end.printed,
-        output=ending.tail,
+        output=end.tail,
     )

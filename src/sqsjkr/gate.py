@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from sqsjkr import clock, durations
 from sqsjkr.attempt import Attempt
@@ -91,13 +92,16 @@ class Gate:
         if failure is not None:
             raise failure
 
-    async def give_back_claim(self, attempt: Attempt, ending: Ending | None = None, *, done: bool) -> None:
+    async def give_back_claim(
+        self, attempt: Attempt, ending: Ending | None = None, *, done: bool, owed: bool = False
+    ) -> None:
         """Remember a job that is ``done``, and its ``ending``; else let its next delivery run, when it is due.
 
-        Raises ``BackendUnavailable``.
+        ``owed``: something is to be done yet before the message leaves the queue. Raises ``BackendUnavailable``.
         """
         if done:
-            await self._throttler.end(attempt.run(self._now(), ending), attempt.id)
+            run = attempt.run(self._now(), ending)
+            await self._throttler.end(replace(run, owed=True) if owed else run, attempt.id)
         elif ending is not None and ending.due is not None:
             failures = ending.failures or 0
             await self._throttler.postpone(attempt.claim_key, attempt.id, failures=failures, due=ending.due)
@@ -159,12 +163,14 @@ class Gate:
             attempt.crashes, attempt.earlier = answer.crashes, answer.earlier
             attempt.failures = _failures(attempt, answer)
             return self._policy.exhausted(attempt)
-        attempt.claimed = False
+        attempt.claimed, attempt.owed = False, answer.owed
         return self._not_fresh(answer, age)
 
     def _not_fresh(self, answer: Answer, age: float) -> Ending:
         if answer.cancelled_by:
             return Ending(Outcome.CANCELLED, f"by {answer.cancelled_by}, before it started")
+        if answer.owed is not None:
+            return self._policy.finish(answer.owed)
         if answer.claim is Claim.DONE:
             return Ending(Outcome.DUPLICATE, "its job has run already")
         if answer.claim is Claim.EARLY:

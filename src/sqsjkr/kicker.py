@@ -109,5 +109,6 @@ class Kicker:
         return self._registry.end_overdue(now)
 
     def give_up(self) -> None:
-        """Retry no settlement any more: what is not settled comes back by itself."""
+        """Retry no settlement any more, and end the hooks that still run: what is not settled comes back."""
         self._settler.give_up()
+        self._registry.end_all(Reason.STOP, at_once=True)

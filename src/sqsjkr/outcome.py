@@ -65,6 +65,11 @@ class Outcome(Enum):
         self.counter = counter
         self.level = level
 
+    @classmethod
+    def of(cls, label: str) -> Outcome | None:
+        """Return the outcome of this name; None if there is none, as in a note of another release."""
+        return next((outcome for outcome in cls if outcome.label == label), None)
+
 
 class Reason(Enum):
     """Why sqsjkr ends a command that has not ended by itself, and the outcome that this gives its delivery."""
@@ -137,6 +142,11 @@ class Ending:
         """Take the settlement from the outcome's row where none is given."""
         if self.settlement is _BY_OUTCOME:
             object.__setattr__(self, "settlement", self.outcome.settlement)
+
+    @property
+    def has_ended(self) -> bool:
+        """True if its job never runs again, whatever happens to the message."""
+        return self.outcome.settlement is Settlement.DELETE or self.outcome is Outcome.DEAD
 
     @property
     def is_final(self) -> bool:

@@ -9,12 +9,37 @@ from dataclasses import dataclass, replace
 from sqsjkr import durations
 from sqsjkr.attempt import Attempt
 from sqsjkr.job import ANY_OTHER, CRASH, SIGNAL, TIMEOUT, Job, Verb
-from sqsjkr.outcome import Ending, Exit, NotStarted, Outcome, Reason
+from sqsjkr.outcome import Ending, Exit, NotStarted, Outcome, Reason, Settlement
+from sqsjkr.runs import Run
 
 LONGEST_PAUSE = 3600.0
 """Seconds up to which the pause between two retries doubles."""
 JITTER = 0.25
 """The part of a pause that is added to it at most: jobs that failed together do not come back together."""
+FAILURES = frozenset(
+    {
+        Outcome.ERRORED,
+        Outcome.TIMED_OUT,
+        Outcome.DEAD,
+        Outcome.EXPIRED,
+        Outcome.INVALID,
+        Outcome.REFUSED,
+        Outcome.UNSTARTABLE,
+    }
+)
+"""The outcomes of a job that was not done and should have been; ``aborted`` and ``cancelled`` are as intended."""
+REPORTED = FAILURES | {
+    Outcome.SUCCEEDED,
+    Outcome.ABORTED,
+    Outcome.CANCELLED,
+    Outcome.RETRIED,
+    Outcome.DEFERRED,
+    Outcome.INTERRUPTED,
+}
+"""The outcomes that a hook may ask for: the others are no news about a job."""
+NEWS = ("failure", "recovered", "success", "all", *sorted(outcome.label for outcome in REPORTED))
+"""The words of ``hook_on``."""
+_ENDED_BADLY = {Outcome.ERRORED, Outcome.TIMED_OUT}
 _WITHOUT_RETURN = {Outcome.INTERRUPTED: Outcome.ERRORED, Outcome.STARVED: Outcome.UNSTARTABLE}
 _DEFAULTS = {"75": Verb.LATER, "65": Verb.NEVER, ANY_OTHER: Verb.RETRY}
 """For a job with retries: EX_TEMPFAIL and EX_DATAERR of sysexits(3), and every other failure."""
@@ -71,6 +96,13 @@ class Policy:
         )
         return judge(job, exit, past, self._limits, jitter=self._jitter())
 
+    def finish(self, run: Run) -> Ending:
+        """Return the ending of a delivery whose job has ended before, when its worker had no time for the rest."""
+        if run.outcome != Outcome.DEAD.label:
+            return Ending(Outcome.DUPLICATE, "its job has run already")
+        outcome = Outcome.DEAD if self._limits.can_bury else Outcome.ERRORED
+        return Ending(outcome, run.detail, tail=run.output, failures=run.failures)
+
     def exhausted(self, attempt: Attempt) -> Ending | None:
         """Return the ending of an attempt whose job may not run any more, as its claim says; None if it may."""
         if attempt.job is None or not (attempt.failures or attempt.crashes):
@@ -85,7 +117,7 @@ def judge(job: Job, exit: Exit | NotStarted, past: Past, limits: Limits, *, jitt
     if verb is Verb.OK:
         return Ending(Outcome.SUCCEEDED, f"{ending.detail}, which counts as success", exit=ending.exit)
     if verb is None or past.deleted:
-        return ending
+        return replace(ending, failures=past.failures + 1) if ending.outcome in _ENDED_BADLY else ending
     past = past if verb is Verb.LATER else replace(past, failures=past.failures + 1)
     if verb is Verb.NEVER:
         return _dead(ending, "not to be run again", past.failures, limits)
@@ -146,6 +178,22 @@ def decide(exit: Exit | NotStarted, *, deleted: bool, pause: float) -> Ending:  
     if deleted and ending.outcome in _WITHOUT_RETURN:
         return Ending(_WITHOUT_RETURN[ending.outcome], ending.detail, tail=ending.tail)
     return ending
+
+
+def news(outcome: Outcome, failures: int) -> tuple[str, ...]:
+    """Return the words for an outcome in ``hook_on``, the most telling first; ``failures``: how many there were."""
+    if outcome not in REPORTED:
+        return ("",)
+    if outcome in FAILURES:
+        return "failure", outcome.label, "all"
+    if outcome is Outcome.SUCCEEDED:
+        return (*(("recovered",) if failures else ()), "success", outcome.label, "all")
+    return outcome.label, "all"
+
+
+def tell_elsewhere(ending: Ending) -> Ending:
+    """Return how a delivery ends whose hook was cut off: another worker is to have its message, and tell it."""
+    return replace(ending, settlement=Settlement.RETRY, delay=0.0)
 
 
 def settle_elsewhere(ending: Ending, *, closing: bool) -> Ending:

@@ -42,6 +42,17 @@ class QueueFacts:
     fifo: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Burial:
+    """Why a message goes to the dead-letter queue."""
+
+    reason: str
+    failures: int | None = None
+    """How often its job has failed, if it has run."""
+    output: str = ""
+    """The last of what it printed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A received message, and the receipt handle of this delivery."""
@@ -84,7 +95,7 @@ class QueueRequests(ABC):
         """Change visibility; ``Lapsed`` for an entry that can never be hidden by this handle again."""
 
     @abstractmethod
-    async def _bury(self, message: Message, reason: str) -> None:
+    async def _bury(self, message: Message, burial: Burial) -> None:
         """Send the body to the dead-letter queue, with attributes that give the reason and the origin.
 
         Raises ``BackendRefused`` if the dead-letter queue will never take it.
@@ -299,13 +310,13 @@ class Queue(QueueRequests):
             await self._hiding(Hiding(held.message.id, held.receipt, max(0.0, min(delay, left))))
         self._visibility.remove(held)
 
-    async def bury(self, message: Message, reason: str) -> bool:
+    async def bury(self, message: Message, burial: Burial) -> bool:
         """Move the message to the dead-letter queue with the reason; where that is impossible, hide it for an hour.
 
         Returns whether it has left this queue. May be called again until it is answered: the body is then on both
         queues at worst, never on none.
         """
-        held = self._visibility.of(message)
+        held, reason = self._visibility.of(message), burial.reason
         if held is None:
             return message.id not in self._visibility.held
         if self.facts.dead_letters is None:
@@ -318,7 +329,7 @@ class Queue(QueueRequests):
             return False
         if not held.buried:
             try:
-                await self._bury(message, reason)
+                await self._bury(message, burial)
             except BackendRefused as refused:
                 text = f"{message.id} can't be moved to the dead-letter queue; hidden for an hour ({reason}): {refused}"
                 emit(Event.JOB_BURIED, text, message_id=message.id)

@@ -52,6 +52,7 @@ class Reader:
         try:
             asked = decode(attempt.message.body, attempt.message.id)
         except InvalidJob as reason:
+            attempt.plan = self._plan
             return Ending(Outcome.INVALID, str(reason))
         attempt.job, attempt.plan = self._decide(asked)
         if self._authority is not None:

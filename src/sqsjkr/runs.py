@@ -5,10 +5,14 @@ The module is ``runs``, since ``sqsjkr.run`` is the public function that runs a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, fields
 
 LONGEST_COMMAND = 200
 """Characters of a command that are kept."""
+LONGEST_NOTED_OUTPUT = 4_000
+"""Bytes of the end of a job's output that are kept in its claim's row while something is owed for it."""
+_EMPTY = ("", None, 0, False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +79,41 @@ class Run:
     output: str = field(default="", repr=False)
     """The last of what it printed."""
     failures: int = 0
-    """How often its job has failed before this attempt."""
+    """How often its job has failed before this attempt, and from its end on, with it."""
     crashes: int = 0
     """How many workers have died while they ran it."""
     earlier: tuple[Earlier, ...] = ()
     """Earlier attempts, oldest first: the newest five at most."""
+    owed: bool = False
+    """Something is owed for this end: a hook is to be run, or the message to be moved to the dead-letter queue. If its
+    worker dies first, the worker of the next delivery does it."""
 
     @property
     def key(self) -> str:
         """What the throttler knows the message by: its copies have the same key."""
         return self.claim_key or self.message_id
+
+
+_NOT_OWED = {"earlier"}
+_MOST_CHARACTERS = {"event_id": 1024, "detail": 1000}
+
+
+def to_note(run: Run) -> str:
+    """Write the facts of a run as they are kept while something is owed for its end: about 8 KB at most."""
+    facts = {name: value for name, value in asdict(run).items() if value not in _EMPTY and name not in _NOT_OWED}
+    for name, most in _MOST_CHARACTERS.items():
+        if name in facts:
+            facts[name] = facts[name][:most]
+    if run.output:
+        facts["output"] = run.output.encode()[-LONGEST_NOTED_OUTPUT:].decode(errors="ignore")
+    return json.dumps(facts, ensure_ascii=False)
+
+
+def from_note(note: str) -> Run | None:
+    """Read what ``to_note`` wrote, in this release or another one. None if there is nothing to read."""
+    try:
+        facts = json.loads(note)
+        known = {item.name for item in fields(Run)} - _NOT_OWED
+        return Run(**{name: value for name, value in facts.items() if name in known})
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -11,6 +11,7 @@ from functools import partial
 from sqsjkr import clock, policy
 from sqsjkr.attempt import Attempt
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.execution.hook import Hook
 from sqsjkr.gate import Gate
 from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.journal import Journal
@@ -18,7 +19,7 @@ from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.leases.proof import Proof
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Settlement
-from sqsjkr.queue import Queue
+from sqsjkr.queue import Burial, Queue
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 
@@ -35,6 +36,7 @@ class Settler:
         room: WaitingRoom,
         proof: Proof,
         journal: Journal,
+        hook: Hook,
         changed: asyncio.Event,
         *,
         budget: LeaseBudget,
@@ -44,6 +46,7 @@ class Settler:
         self._room = room
         self._proof = proof
         self._journal = journal
+        self._hook = hook
         self._changed = changed
         self._budget = budget
         self._persistence = _Persistence(budget)
@@ -57,18 +60,21 @@ class Settler:
 
         Returns the ending as it was settled: a job that can't wait here ends as CROWDED. What a lock or claim table
         does not answer in time is given back after the message is settled: a table that is out must not keep the
-        message from other workers. A message that is buried keeps its claim until then, and for good once it has left
-        the queue: else a copy of it could run meanwhile on a worker with another policy.
+        message from other workers. A job that was refused keeps its claim until its message is buried, and for good
+        once that has left the queue: else a copy of it could run meanwhile on a worker with another policy. A hook is
+        told in between: what is owed to it stands with the claim by then, and the message is still there.
         """
         self._unsettled.add(attempt)
         within = self._budget.give_back_within
+        keeps_claim = ending.settlement is Settlement.BURY and not ending.has_ended
         try:
-            if bury := ending.settlement is Settlement.BURY:
-                await self._give_back(attempt, None, within)
-                await self._tell_queue(attempt, ending)
-            given_back = await self._give_back(attempt, ending, within)
-            if not (bury or (ending.settlement is Settlement.KEEP and self._park(attempt, ending))):
+            given_back = await self._give_back(attempt, None if keeps_claim else ending, within)
+            if not await self._hook.tell(attempt, ending):
+                ending = policy.tell_elsewhere(ending)
+            if not (ending.settlement is Settlement.KEEP and self._park(attempt, ending)):
                 ending = await self._tell_queue(attempt, ending)
+            if keeps_claim:
+                given_back = await self._give_back(attempt, ending, within)
         finally:
             self._unsettled.discard(attempt)
         self._journal.settled(attempt, ending)
@@ -127,8 +133,9 @@ class Settler:
         if attempt.locked:
             verbs.append(partial(self._gate.give_back_lock, attempt))
         if attempt.claimed and ending is not None:
-            done = attempt.deleted or ending.settlement is Settlement.DELETE
-            verbs.append(partial(self._gate.give_back_claim, attempt, ending, done=done))
+            done = attempt.deleted or ending.has_ended
+            owed = ending.outcome is Outcome.DEAD or self._hook.wants(attempt, ending)
+            verbs.append(partial(self._gate.give_back_claim, attempt, ending, done=done, owed=owed))
         if not verbs:
             return True
         try:
@@ -170,7 +177,9 @@ class Settler:
         return ending
 
     async def _bury(self, attempt: Attempt, ending: Ending) -> None:
-        left = await self._queue.bury(attempt.message, f"{ending.outcome.label}: {ending.detail}")
+        reason = f"{ending.outcome.label}: {ending.detail}"
+        burial = Burial(reason=reason, failures=ending.failures, output=ending.tail)
+        left = await self._queue.bury(attempt.message, burial)
         attempt.deleted = attempt.deleted or left
 
 

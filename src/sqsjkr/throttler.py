@@ -35,6 +35,8 @@ class Answer:
     """FRESH: how many workers have died while they ran it."""
     due: float = 0.0
     """EARLY: the age of the message, in seconds, from which it may run (``Message.age_at``)."""
+    owed: Run | None = None
+    """DONE: the run for whose end something is still owed; None if nothing is."""
     cancelled_by: str = ""
     """DONE: the job never ran, or was ended, by this operator's order."""
     earlier: tuple[Earlier, ...] = ()

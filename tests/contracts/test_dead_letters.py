@@ -19,7 +19,7 @@ from sqsjkr.backends.sqs.dead_letters import SQSDeadLetters
 from sqsjkr.backends.sqs.queue import SQSQueue
 from sqsjkr.errors import BackendRefused
 from sqsjkr.message import Message
-from sqsjkr.queue import Queue
+from sqsjkr.queue import Burial, Queue
 from sqsjkr.views.dead_letters import DeadLetters, Letter, Look
 
 NewLook = Callable[[], Awaitable[DeadLetters]]
@@ -65,7 +65,7 @@ class DeadLettersContract:
             await send(bodies)
             messages = await receive_all(queue, len(bodies))
             for message in messages:
-                await queue.bury(message, why)
+                await queue.bury(message, Burial(reason=why))
             ids = {message.body: message.id for message in messages}
             return [ids[body] for body in bodies]
 
@@ -141,7 +141,7 @@ class DeadLettersContract:
         async with Look(await operator()) as look:
             await look.redrive(await look.first(1))
             for message in await receive_all(queue, 1):
-                await queue.bury(message, "again")
+                await queue.bury(message, Burial(reason="again"))
             assert await look.next_page() == []
         assert [letter.reason for letter in (await everything(await operator())).values()] == ["again"]
 

@@ -26,7 +26,7 @@ from sqsjkr.backends.sqs.queue import SQSQueue
 from sqsjkr.errors import BackendRefused
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
-from sqsjkr.queue import Hiding, Lapsed, Queue, QueueFacts
+from sqsjkr.queue import Burial, Hiding, Lapsed, Queue, QueueFacts
 
 ROOT = Path(__file__).resolve().parents[2]
 Send = Callable[..., Awaitable[None]]
@@ -241,7 +241,7 @@ class QueueContract:
     ) -> None:
         await send("no job")
         [message] = await receive(here)
-        await here.bury(message, "invalid: the body is not JSON")
+        await here.bury(message, Burial(reason="invalid: the body is not JSON"))
         assert await dead_letters() == [("no job", "invalid: the body is not JSON")]
         assert await there.receive(10, 0.0) == []
 
@@ -374,7 +374,7 @@ class OnSQS(QueueContract):
         try:
             assert queue.facts.dead_letters is None
             [message] = await receive(queue)
-            await queue.bury(message, "invalid: the body is not JSON")
+            await queue.bury(message, Burial(reason="invalid: the body is not JSON"))
             assert await queue.receive(10, 0.0) == []
             told = jobs.sqs(
                 "GetQueueAttributes", QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
@@ -392,12 +392,23 @@ class OnSQS(QueueContract):
         jobs.send("no job", MessageAttributes={"sqsjkr.signature": signature, "foreign": foreign})
         [message] = await receive(here)
         assert message.attributes == {"sqsjkr.signature": "a.b.c"}
-        await here.bury(message, "invalid: no job")
+        await here.bury(message, Burial(reason="invalid: no job"))
         [letter] = jobs.dead_letters()
         found = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
         assert found["sqsjkr.signature"] == "a.b.c"
         assert found["sqsjkr.sender"] == message.sender
         assert "foreign" not in found
+
+    async def test_failures_and_the_end_of_the_output_go_to_the_dead_letters(self, here: Queue, jobs: Fleet) -> None:
+        jobs.send("a job")
+        [message] = await receive(here)
+        output = "x" * 5000 + "end of it: \x00\x1b[0m\ud800 \u3042\n"
+        await here.bury(message, Burial(reason="dead: exit status 3", failures=4, output=output))
+        [letter] = jobs.dead_letters()
+        found = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
+        assert found["sqsjkr.failures"] == "4"
+        assert found["sqsjkr.output"].endswith("xxend of it: \ufffd\ufffd[0m\ufffd \u3042\n")
+        assert len(found["sqsjkr.output"]) == 2000
 
 
 class TestOnMinistack(OnSQS):
@@ -419,7 +430,7 @@ class TestOnMinistack(OnSQS):
             while len(received) < 3:
                 received += queue.followers() or await queue.receive(10, 1.0)
                 for message in received:
-                    await queue.bury(message, "invalid: no job")
+                    await queue.bury(message, Burial(reason="invalid: no job"))
             assert [one.body for one in received if one.group == "a"] == ["job 0", "job 2"]
             assert [one.body for one in received if one.group == "b"] == ["job 1"]
             assert sorted(one["Body"] for one in fifo.dead_letters()) == ["job 0", "job 1", "job 2"]

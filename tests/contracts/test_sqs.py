@@ -20,6 +20,7 @@ from sqsjkr.backends.sqs.sender import SQSSender
 from sqsjkr.errors import BackendRefused
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
+from sqsjkr.queue import Burial
 from sqsjkr.sender import Rejected, Terms
 
 INVALID = "invalid: command: missing"
@@ -82,7 +83,7 @@ async def test_a_body_that_leaves_no_room_for_reasons_is_buried_without_them(
     through_proxy.add(Fault.REFUSE, operation="SendMessage", text="sqsjkr.reason", code=code)
     fleet.send("a body of the greatest size")
     async with opened(fleet.queue_url) as queue:
-        await queue.bury(await receive_one(queue), INVALID)
+        await queue.bury(await receive_one(queue), Burial(reason=INVALID))
     [buried] = fleet.dead_letters()
     assert buried["Body"] == "a body of the greatest size"
     assert "MessageAttributes" not in buried
@@ -95,7 +96,7 @@ async def test_a_burial_that_is_denied_is_refused(through_proxy: Proxy, fleet: F
     async with opened(fleet.queue_url) as queue:
         message = await receive_one(queue)
         with pytest.raises(BackendRefused, match="AccessDenied"):
-            await queue._bury(message, INVALID)
+            await queue._bury(message, Burial(reason=INVALID))
 
 
 async def test_a_message_whose_burial_is_denied_stays_hidden_for_an_hour_and_is_named(
@@ -105,7 +106,7 @@ async def test_a_message_whose_burial_is_denied_stays_hidden_for_an_hour_and_is_
     fleet.send("no job")
     async with opened(fleet.queue_url) as queue:
         message = await receive_one(queue)
-        await queue.bury(message, INVALID)
+        await queue.bury(message, Burial(reason=INVALID))
     assert (fleet.depth(), fleet.dead_letters()) == ((0, 1, 0), [])
     assert f"{message.id} can't be moved to the dead-letter queue; hidden for an hour" in caplog.text
 
@@ -130,7 +131,7 @@ async def test_a_burial_in_a_queue_that_is_gone_is_refused(
         fleet.sqs("DeleteQueue", QueueUrl=fleet.dlq_url)
         try:
             with pytest.raises(BackendRefused, match=r"(?i)exist"):
-                await queue._bury(message, INVALID)
+                await queue._bury(message, Burial(reason=INVALID))
         finally:  # the fixture wants to delete it
             fleet.sqs("CreateQueue", QueueName=fleet.dlq_url.rsplit("/", 1)[-1])
 
@@ -149,7 +150,7 @@ async def test_the_dead_letter_queue_is_found_without_asking_for_its_url(through
     through_proxy.add(Fault.REFUSE, operation="GetQueueUrl")
     fleet.send("no job")
     async with opened(fleet.queue_url) as queue:
-        await queue.bury(await receive_one(queue), INVALID)
+        await queue.bury(await receive_one(queue), Burial(reason=INVALID))
     assert [one["Body"] for one in fleet.dead_letters()] == ["no job"]
 
 

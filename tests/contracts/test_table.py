@@ -16,7 +16,7 @@ from sqsjkr.leases.locker import TableLocker
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Claiming, Row, Table
 from sqsjkr.leases.throttler import TableThrottler
-from sqsjkr.runs import Run
+from sqsjkr.runs import Run, from_note
 from sqsjkr.throttler import Claim
 
 
@@ -128,6 +128,16 @@ class TableContract:
         assert await take(table, "m", "b/1", over="a/1") == done
         await table.drop_claim("m", "a/1")
         assert await take(table, "m", "b/1") == done
+
+    async def test_a_finished_claim_keeps_the_note_of_a_run_for_which_something_is_owed(self, table: Table) -> None:
+        run = Run(message_id="m", outcome="errored", output="no such file", failures=2, owed=True)
+        await take(table, "m", "a/1")
+        for _ in range(2):  # it may be sent twice
+            assert list(await table.finish_claims([(run, "a/1")])) == [None]
+        answer = await take(table, "m", "b/1")
+        assert isinstance(answer, Row)
+        assert answer.done
+        assert from_note(answer.owed) == run
 
     async def test_who_ends_a_job_marks_it_done_even_if_the_claim_was_taken_over(self, table: Table) -> None:
         await take(table, "m", "a/1")

@@ -77,6 +77,12 @@ class Remembering:
         await here.end(Run(message_id="m"), "a")
         assert (await begin(here, "b", age=1000.0)).claim is Claim.DONE
 
+    async def test_what_is_owed_for_a_run_is_told_to_whoever_asks_next(self, here: TableThrottler) -> None:
+        run = Run(message_id="m", outcome="dead", detail="exit status 3", owed=True)
+        await begin(here, "a")
+        await here.end(run, "a")
+        assert await begin(here, "b") == Answer(claim=Claim.DONE, owed=run)
+
     async def test_a_takeover_from_a_dead_worker_is_a_crash(self, table: Table) -> None:
         dead, here = TableThrottler(table, Session(table)), Watcher(table)
         await begin(dead, "a")

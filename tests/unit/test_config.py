@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -52,6 +53,8 @@ SAMPLES: dict[str, tuple[str, object, str]] = {
     "max_crashes": ("0", 0, "-1"),
     "wrapper": ('["nice", "-n", "10"]', ("nice", "-n", "10"), '["nice", 10]'),
     "trust": ('"/etc/sqsjkr/trust.toml"', "/etc/sqsjkr/trust.toml", "true"),
+    "hook": ('"mail ops"', "mail ops", "3"),
+    "hook_on": ('["success", "dead"]', frozenset({"success", "dead"}), '["sucess"]'),
     "lock_table": ('"t"', "t", '""'),
     "ack": ('"start"', "start", '"stop"'),
     "grace_period": ('"1m30s"', 90.0, '"1 minute"'),
@@ -500,8 +503,8 @@ def test_every_default_in_the_reference_is_the_real_one(key: Key) -> None:
 
 
 def written(value: object) -> str:
-    if isinstance(value, tuple):
-        return str(list(value))
+    if isinstance(value, tuple | frozenset):
+        return json.dumps(sorted(value))
     return f'"{value}"' if isinstance(value, str) else f"{value:g}" if float(str(value)) < 1000 else str(value)
 
 
@@ -554,6 +557,11 @@ def test_sections_about_jobs_are_read_in_the_order_of_the_file(write: Write) -> 
         ('[jobs."a"]\nretries = -1', '2: [jobs."a"] retries = -1: expected at least 0 and at most 1000'),
         ('[jobs."a"]\non_exit = { "3" = "stop" }', '2: [jobs."a"] on_exit["3"] = "stop": expected one of ok, '),
         ('[jobs."a"]\n[jobs."a".on_exit]\n3 = 3', '2: [jobs."a"] on_exit["3"] = 3: expected one of ok, retry'),
+        (
+            '[jobs."a"]\nhook_on = ["sucess"]',
+            '2: [jobs."a"] hook_on = [...]: expected a list of words; "sucess" is none',
+        ),
+        ('[jobs."a"]\nhook_on = "failure"', '2: [jobs."a"] hook_on = "failure": expected a list such as ["failure"'),
         ('[jobs."a"]\nnot_before = 3', '2: [jobs."a"] not_before: unknown key; known keys: '),
         ('[jobs."a"]\nlock_id = 3', '2: [jobs."a"] lock_id = 3: expected a string'),
         ("[jobs.a]\nabort_if_locked = 1", '2: [jobs."a"] abort_if_locked = 1: expected true or false'),

@@ -21,6 +21,7 @@ from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import NoLocker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Reason
+from sqsjkr.queue import Burial
 from sqsjkr.resources import Resources
 from sqsjkr.supervision.shared_state import SharedState
 from sqsjkr.telemetry.stats import Stats
@@ -61,9 +62,9 @@ async def test_a_buried_message_keeps_its_claim_so_that_no_copy_of_it_runs_elsew
         assert isinstance(queue, SQLiteQueue)
         bury = queue.bury
 
-        async def watched(message: Message, reason: str) -> bool:
+        async def watched(message: Message, burial: Burial) -> bool:
             claims.append(await resources.throttler.claim(message.id, "another"))
-            return await bury(message, reason)
+            return await bury(message, burial)
 
         queue.bury = watched  # type: ignore[method-assign]
         too_long = "x" * 200_000

@@ -9,6 +9,7 @@ from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import STANDARD
 from sqsjkr.message import Message
+from sqsjkr.queue import Burial
 
 
 class Time:
@@ -79,7 +80,7 @@ async def test_a_verb_about_an_earlier_delivery_leaves_a_later_one_alone(sqs: SQ
     assert (second.id, second.receive_count) == (first.id, 2)
 
     await queue.release(first)
-    await queue.bury(first, "it was invalid")
+    await queue.bury(first, Burial(reason="it was invalid"))
     await queue.delete(first)
 
     assert sqs.depth == (0, 1), "the later delivery is hidden"

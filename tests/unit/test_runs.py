@@ -8,7 +8,7 @@ from sqsjkr.attempt import Attempt
 from sqsjkr.job import Job
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Exit, Outcome
-from sqsjkr.runs import Place
+from sqsjkr.runs import LONGEST_NOTED_OUTPUT, Place, Run, from_note, to_note
 
 
 def an_attempt(**fields: str) -> Attempt:
@@ -43,3 +43,29 @@ def test_a_job_that_was_refused_has_ended_and_never_begun() -> None:
 @pytest.mark.parametrize("length", [200, 201])
 def test_a_command_is_kept_up_to_200_characters(length: int) -> None:
     assert len(an_attempt(command="x" * length).run(53.0).command) == 200
+
+
+def test_a_note_holds_the_facts_of_a_run_and_is_bounded() -> None:
+    run = Run(
+        message_id="m",
+        event_id="e" * 100_000,
+        command="true",
+        outcome="errored",
+        detail="d" * 100_000,
+        output="あ" * 100_000,
+        failures=3,
+        exit_status=1,
+        owed=True,
+    )
+    note = to_note(run)
+    assert len(note.encode()) < 8_000
+    found = from_note(note)
+    assert found is not None
+    assert (found.message_id, found.failures, found.exit_status, found.owed) == ("m", 3, 1, True)
+    assert found.output == "あ" * (LONGEST_NOTED_OUTPUT // 3)
+
+
+def test_a_note_of_another_release_is_read_as_far_as_it_is_known() -> None:
+    assert from_note('{"message_id": "m", "colour": "red"}') == Run(message_id="m")
+    for nothing in ("", "null", "[]", "{", '{"colour": "red"}'):
+        assert from_note(nothing) is None

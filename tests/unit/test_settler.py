@@ -12,6 +12,7 @@ from servers import until
 from sqsjkr import clock
 from sqsjkr.attempt import Attempt
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.execution.hook import Hook
 from sqsjkr.gate import Gate
 from sqsjkr.intake.brake import Brake
 from sqsjkr.intake.waiting_room import WaitingRoom
@@ -55,6 +56,19 @@ class Table(NoLocker, Throttler):
         self.given_back.append("claim")
 
 
+class Untold(Hook):
+    """No hook at all."""
+
+    def __init__(self) -> None:
+        """It needs nothing."""
+
+    def wants(self, attempt: Attempt, ending: Ending) -> bool:
+        return False
+
+    async def tell(self, attempt: Attempt, ending: Ending) -> bool:
+        return True
+
+
 class Corner:
     """A settler with a queue, a table and a waiting room."""
 
@@ -68,7 +82,7 @@ class Corner:
         brake = Brake(table, host, log=None, table_is_probed=False)
         proof = Proof(self.table, self.table, self.queue)
         gate = Gate(self.table, self.table, self.room, brake, proof, Policy(Limits()), budget=budget)
-        self.settler = Settler(self.queue, gate, self.room, proof, Journal(), asyncio.Event(), budget=budget)
+        self.settler = Settler(self.queue, gate, self.room, proof, Journal(), Untold(), asyncio.Event(), budget=budget)
 
     async def attempt(self, *, lock_id: str = "", group: str | None = None) -> Attempt:
         """An attempt at a message that was sent and received just now; it has its lock and its claim."""

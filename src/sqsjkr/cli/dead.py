@@ -139,9 +139,11 @@ def _show(letters: Sequence[Letter], arguments: argparse.Namespace, now: float) 
             "sent": None if value.sent_at is None else moment(value.sent_at, now),
             "buried": None if value.died_at is None else moment(value.died_at, now),
             "received": None if value.receive_count is None else f"{value.receive_count} times",
+            "failed": None if value.failures is None else f"{value.failures} times",
             "event": value.event_id,
             "lock": value.lock_id,
             "command": value.command,
+            "output": value.output,
             "body": f"{value.body_bytes} bytes: {_readable(letter.body)}",
         }
         write(*([""] if n else []), *(f"{name:<9} {safe(text)}" for name, text in facts.items() if text is not None))

@@ -18,6 +18,7 @@ from sqsjkr.config import file as configfile
 from sqsjkr.config import rules, sections
 from sqsjkr.errors import ConfigError
 from sqsjkr.plan import Section
+from sqsjkr.policy import NEWS
 
 _DEFAULT_PORT = 8061
 _DEFAULT_SLOTS = 20
@@ -72,6 +73,12 @@ class Config:
     """A program and its arguments to put in front of every job's command, such as ("nice", "-n", "10")."""
     trust: str = field(default="", metadata=_in("kicker", rules.text))
     """The trust file: who may make this worker do what. "": whoever can send may ask for any shell command."""
+    hook: str = field(default="", metadata=_in("kicker", rules.text))
+    """Shell command to run when a job has ended in one of the ways of ``hook_on``; "" for none."""
+    hook_on: frozenset[str] = field(
+        default=frozenset({"failure", "recovered"}), metadata=_in("kicker", rules.choices(*NEWS))
+    )
+    """The endings that run the hook: outcomes, or "failure", "recovered", "success" and "all"."""
     lock_table: str = field(default="sqsjkr", metadata=_in("kicker", rules.filled))
     """DynamoDB table for locks and throttle rows."""
     ack: str = field(default="finish", metadata=_in("kicker", rules.choice("finish", "start")))

@@ -118,6 +118,23 @@ def choice(*names: str, or_else: str = "") -> Callable[[object], str]:
     return rule
 
 
+def choices(*names: str) -> Callable[[object], frozenset[str]]:
+    """Any of ``names``, in a list."""
+    one = choice(*names)
+
+    def rule(value: object) -> frozenset[str]:
+        if not isinstance(value, list | tuple | frozenset | set):
+            raise ValueError(f'a list such as ["{names[0]}", "{names[1]}"]')  # noqa: TRY004 - as every rule
+        for word in value:
+            try:
+                one(word)
+            except ValueError as expected:
+                raise ValueError(f"a list of words; {shown(word)} is none: {expected}") from None
+        return frozenset(value)
+
+    return rule
+
+
 _with_place = "".join(f', "{name}:{row.place}"' for name, row in backends.BACKENDS.items() if row.table and row.place)
 _built_in = choice(*backends.TABLES, backends.NONE, or_else=f'{_with_place} or "package.module:Class"')
 

@@ -9,11 +9,16 @@ from sqsjkr.config.file import label
 from sqsjkr.errors import InvalidJob
 from sqsjkr.job import DECLARED, field_value
 from sqsjkr.plan import Section
+from sqsjkr.policy import NEWS
 
 NAME = "jobs"
 JOB = tuple(name for name, declared in DECLARED.items() if declared.in_sections)
 """The keys that are fields of a job."""
-PLAN: Mapping[str, rules.Rule] = {"wrapper": rules.argv}
+PLAN: Mapping[str, rules.Rule] = {
+    "wrapper": rules.argv,
+    "hook": rules.text,
+    "hook_on": rules.choices(*NEWS),
+}
 """The keys that are the operator's alone, and their checks."""
 KEYS = (*JOB, *PLAN)
 

@@ -10,6 +10,7 @@ from sqsjkr import clock
 from sqsjkr.attempt import Attempt
 from sqsjkr.execution import environment
 from sqsjkr.execution.command import CannotStart, Command
+from sqsjkr.execution.masking import Mask
 from sqsjkr.execution.output import Output
 from sqsjkr.execution.registry import Registry
 from sqsjkr.intake.brake import Brake
@@ -29,6 +30,7 @@ class Runner:
         brake: Brake,
         journal: Journal,
         shared: SharedState,
+        mask: Mask,
         *,
         tracer: Tracer | None = None,
         output_tail: int = 65_536,
@@ -38,6 +40,7 @@ class Runner:
         self._brake = brake
         self._journal = journal
         self._shared = shared
+        self._mask = mask
         self._tracer = tracer or Tracer()
         self._output_tail = output_tail
         self._output_rate = output_rate
@@ -60,9 +63,10 @@ class Runner:
         *,
         stdin: bytes | None = None,
         within: float = float("inf"),
+        event: Event = Event.JOB_OUTPUT,
     ) -> Exit | NotStarted:
-        """Run ``argv`` on behalf of an attempt; it is ended after ``within`` seconds."""
-        output, command = self._output(attempt), Command(attempt.id, self._shared)
+        """Run ``argv`` on behalf of an attempt; it is ended after ``within`` seconds. ``event``: what its output is."""
+        output, command = self._output(attempt, event), Command(attempt.id, self._shared)
         begun = clock.now()
         self._registry.enter(attempt, command, deadline=begun + within)
         try:
@@ -77,11 +81,22 @@ class Runner:
             self._registry.leave(attempt)
         if end.leftovers:
             emit(Event.PROCESS_LEFT, f"{attempt.name} left processes running in the background")
-        return replace(end, seconds=clock.now() - begun, tail=output.tail() if end.status or end.reason else "")
+        is_read = end.status or end.reason or attempt.plan.hook
+        return replace(end, seconds=clock.now() - begun, tail=self._tail(attempt, output) if is_read else "")
 
-    def _output(self, attempt: Attempt) -> Output:
+    def _tail(self, attempt: Attempt, output: Output) -> str:
+        """Return the end of the output for those outside of the worker, without the values of variables."""
+        return self._mask.hide(output.tail(), attempt.job.env if attempt.job else {}, attempt.plan.variables)
+
+    def _output(self, attempt: Attempt, event: Event) -> Output:
+        def heard(line: str) -> None:
+            if event is Event.JOB_OUTPUT:
+                self._journal.printed(attempt, line)
+            else:
+                emit(event, f"{attempt.name}: {line}", message_id=attempt.message.id, event_id=attempt.name)
+
         return Output(
-            on_line=(lambda line: self._journal.printed(attempt, line)) if says("info") else None,
+            on_line=heard if says("info") else None,
             on_cut=lambda size: self._journal.cut(attempt, size),
             rate=self._output_rate,
             tail=self._output_tail,

@@ -33,6 +33,8 @@ class Row:
     """Of a free row: the age of the message, in seconds, before which it is not taken."""
     stop: str = ""
     """Of a row that is held: the operator whose order it is to end the job."""
+    owed: str = ""
+    """Of a row that is done: the facts of the run, as ``runs.to_note`` writes them, while something is owed for it."""
     cancelled_by: str = ""
     """Of a row that is done: the operator by whose order."""
 
@@ -95,7 +97,10 @@ class Table(ABC):
 
     @abstractmethod
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
-        """Mark the (run, owner) claims as done, even if they have another owner by now: their jobs have ended."""
+        """Mark the (run, owner) claims as done, even if they have another owner by now: their jobs have ended.
+
+        A row gets a note of its run if something is ``owed`` for it.
+        """
 
     @abstractmethod
     async def drop_claim(self, message_id: str, owner: str) -> None:

@@ -11,7 +11,7 @@ from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.leased import Leased
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Claiming, Row, Table
-from sqsjkr.runs import Run
+from sqsjkr.runs import Run, from_note
 from sqsjkr.throttler import Answer, Claim, Throttler
 
 CONFIRM_BATCH = 25
@@ -92,7 +92,7 @@ class TableThrottler(Leased, Throttler):
 
 def _answer(row: Row, me: str, age: float) -> Answer:
     if row.done:
-        return Answer(claim=Claim.DONE, cancelled_by=row.cancelled_by)
+        return Answer(claim=Claim.DONE, cancelled_by=row.cancelled_by, owed=from_note(row.owed) if row.owed else None)
     if row.owner == me:
         return Answer(claim=Claim.FRESH, failures=row.failures, crashes=row.crashes)
     if row.owner is None and row.due is not None and row.due > age:

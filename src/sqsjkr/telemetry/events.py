@@ -70,7 +70,7 @@ class Event(Enum):
     JOB_BURIED = (
         "job.buried",
         "error",
-        "A message that can never run was moved to the dead-letter queue, or hidden without one.",
+        "A message whose job is not run any more was moved to the dead-letter queue, or hidden without one.",
     )
     JOB_TRIGGER = ("job.trigger", "info", "The life_time_trigger was run for a job that came too late.")
     JOB_REFUSED = ("job.refused", "error", "The trust file does not allow a job; its message is a dead letter.")
@@ -85,6 +85,8 @@ class Event(Enum):
         "error",
         "The trust file has changed and is wrong; the one before stays in force.",
     )
+    HOOK_OUTPUT = ("hook.output", "info", "One line of what a hook printed.")
+    HOOK_FAILED = ("hook.failed", "error", "A hook failed, did not start or ran for too long; it is not run again.")
     PROCESS_LEFT = (
         "process.left",
         "info",

@@ -39,6 +39,10 @@ class Letter:
     sent_at: float | None
     died_at: float | None
     receive_count: int | None
+    failures: int | None = None
+    """How often its job has failed, if it has run."""
+    output: str | None = field(default=None, repr=False)
+    """The last of what its job printed."""
     handle: str = ""
     """What the backend needs to release or remove it."""
     more: object = None
@@ -58,6 +62,8 @@ class Letter:
             sent_at=self.sent_at,
             died_at=self.died_at,
             receive_count=self.receive_count,
+            failures=self.failures,
+            output=self.output,
             event_id=job.event_id if job else None,
             lock_id=(job.lock_id or None) if job else None,
             command=job.command[:LONGEST_COMMAND] if job else None,

@@ -255,6 +255,10 @@ class DeadLetter:
     """When its producer sent it."""
     died_at: float | None
     receive_count: int | None
+    failures: int | None = None
+    """How often its job has failed, if it has run."""
+    output: str | None = None
+    """The last of what its job printed, without the values of its variables."""
     event_id: str | None
     lock_id: str | None
     command: str | None

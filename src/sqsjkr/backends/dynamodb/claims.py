@@ -15,7 +15,7 @@ from sqsjkr.backends.aws.errors import ConditionFailed
 from sqsjkr.backends.dynamodb.rows import THROTTLE, Rows, decimal, key_of, number, owner_of, text
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.table import Claiming, Row, Table
-from sqsjkr.runs import Run
+from sqsjkr.runs import Run, to_note
 
 _CLAIM_IS_FREE = (
     "(attribute_not_exists(Expired) AND (attribute_not_exists(Due) OR Due <= :age)) "
@@ -61,7 +61,9 @@ class DynamoDBClaims(Table):
         """Send one BatchWriteItem. Retries, with pauses, what DynamoDB leaves unprocessed."""
         expired = self._rows.expiry(self.retention)
         rows = {
-            run.key: {"Expired": expired, "Owner": text(owner), "Done": {"N": "1"}} | key_of(run.key, THROTTLE)
+            run.key: {"Expired": expired, "Owner": text(owner), "Done": {"N": "1"}}
+            | ({"Owed": text(to_note(run))} if run.owed else {})
+            | key_of(run.key, THROTTLE)
             for run, owner in claims
         }
         pause = 0.05
@@ -153,5 +155,6 @@ def _claim(item: Mapping[str, Any]) -> Row:
         crashes=int(item.get("Crashes", _ZERO)["N"]),
         due=float(due["N"]) if due else None,
         stop=item.get("Stop", _EMPTY)["S"],
+        owed=item.get("Owed", _EMPTY)["S"],
         cancelled_by=item.get("By", _EMPTY)["S"],
     )

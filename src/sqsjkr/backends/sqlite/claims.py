@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.leases.table import Claiming, Row, Table
-from sqsjkr.runs import Run
+from sqsjkr.runs import Run, to_note
 
 NOBODY = "nobody/0"
 """The owner of a claim that is free. Release 1.0 takes a row without owner for done, this one for a dead worker's."""
@@ -44,12 +44,12 @@ class SQLiteClaims(Table):
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
         """See ``Table``."""
         finish = (
-            "INSERT INTO row (id, type, owner, done, expired) VALUES (?, 'throttle', ?, 1, ?) "
+            "INSERT INTO row (id, type, owner, done, owed, expired) VALUES (?, 'throttle', ?, 1, ?, ?) "
             "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, done = 1, failures = 0, crashes = 0, "
-            "due = NULL, stop = '', expired = excluded.expired"
+            "due = NULL, stop = '', owed = excluded.owed, expired = excluded.expired"
         )
         expired = time.time() + self.retention
-        rows = [(run.key, owner, expired) for run, owner in claims]
+        rows = [(run.key, owner, to_note(run) if run.owed else "", expired) for run, owner in claims]
 
         def finish_all(db: sqlite3.Connection) -> None:
             db.executemany(finish, rows)
@@ -119,12 +119,13 @@ class SQLiteClaims(Table):
 
 def _claim(db: sqlite3.Connection, message_id: str) -> Row | None:
     found = db.execute(
-        "SELECT owner, done, failures, crashes, due, stop, cancelled_by FROM row WHERE type = 'throttle' AND id = ?",
+        "SELECT owner, done, failures, crashes, due, stop, owed, cancelled_by FROM row "
+        "WHERE type = 'throttle' AND id = ?",
         (message_id,),
     ).fetchone()
     if found is None:
         return None
-    owner, done, failures, crashes, due, stop, cancelled_by = found
+    owner, done, failures, crashes, due, stop, owed, cancelled_by = found
     return Row(
         owner=None if owner == NOBODY else owner,
         done=bool(done),
@@ -132,6 +133,7 @@ def _claim(db: sqlite3.Connection, message_id: str) -> Row | None:
         crashes=crashes,
         due=due,
         stop=stop,
+        owed=owed,
         cancelled_by=cancelled_by,
     )
 

@@ -41,7 +41,7 @@ class SQLiteDeadLetters(DeadLetters):
     async def receive(self) -> list[Letter]:
         """Read the next page."""
         look = (
-            "SELECT id, body, sent, died, reason, sender, receives "
+            "SELECT id, body, sent, died, reason, sender, receives, failures, output "
             "FROM dead_letter LEFT JOIN dead_letter_origin USING (id) "
             "WHERE (died, id) > (?, ?) ORDER BY died, id LIMIT ?"
         )
@@ -58,8 +58,10 @@ class SQLiteDeadLetters(DeadLetters):
                 died_at=died,
                 sender=sender or None,
                 receive_count=receives,
+                failures=failures,
+                output=output or None,
             )
-            for name, body, sent, died, reason, sender, receives in rows
+            for name, body, sent, died, reason, sender, receives, failures, output in rows
         ]
 
     async def release(self, letters: Sequence[Letter]) -> None:

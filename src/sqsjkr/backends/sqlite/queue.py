@@ -18,7 +18,7 @@ from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
-from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
+from sqsjkr.queue import Burial, Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 RETENTION = 14 * 86_400.0
 """Seconds a message is kept: the most that SQS allows."""
@@ -97,8 +97,8 @@ class SQLiteQueue(Queue):
         hidden = await self._store.write(hide)
         return [None if done else Lapsed("delivered again, or deleted") for done in hidden]
 
-    async def _bury(self, message: Message, reason: str) -> None:
-        await self._store.write(lambda db: _move_to_dead_letters(db, message.id, reason))
+    async def _bury(self, message: Message, burial: Burial) -> None:
+        await self._store.write(lambda db: _move_to_dead_letters(db, message.id, burial))
 
 
 def _is_due(db: sqlite3.Connection) -> bool:
@@ -120,7 +120,7 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
             db.execute("DELETE FROM message WHERE id = ?", (message_id,))
             continue
         if receives >= MAX_RECEIVES:
-            _move_to_dead_letters(db, message_id, f"received more than {MAX_RECEIVES} times")
+            _move_to_dead_letters(db, message_id, Burial(reason=f"received more than {MAX_RECEIVES} times"))
             continue
         receipt = uuid.uuid4().hex
         taken = "UPDATE message SET visible = ?, receives = receives + 1, receipt = ? WHERE id = ?"
@@ -139,14 +139,14 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
     return deliveries
 
 
-def _move_to_dead_letters(db: sqlite3.Connection, message_id: str, reason: str) -> None:
+def _move_to_dead_letters(db: sqlite3.Connection, message_id: str, burial: Burial) -> None:
     move = "INSERT OR REPLACE INTO dead_letter SELECT id, body, sent, ?, ? FROM message WHERE id = ?"
     origin = (
-        "INSERT OR REPLACE INTO dead_letter_origin (id, sender, attributes, receives) "
-        "SELECT id, sender, attributes, receives FROM message WHERE id = ?"
+        "INSERT OR REPLACE INTO dead_letter_origin (id, sender, attributes, receives, failures, output) "
+        "SELECT id, sender, attributes, receives, ?, ? FROM message WHERE id = ?"
     )
-    db.execute(move, (time.time(), reason, message_id))
-    db.execute(origin, (message_id,))
+    db.execute(move, (time.time(), burial.reason, message_id))
+    db.execute(origin, (burial.failures, burial.output, message_id))
     db.execute("DELETE FROM message WHERE id = ?", (message_id,))
 
 

@@ -63,11 +63,13 @@ CREATE INDEX IF NOT EXISTS row_by_expired ON row (expired) WHERE expired IS NOT 
 
 _COLUMNS = {
     "message": {"sender": "TEXT", "attributes": "TEXT"},
+    "dead_letter_origin": {"failures": "INTEGER", "output": "TEXT"},
     "row": {
         "failures": "INTEGER NOT NULL DEFAULT 0",
         "crashes": "INTEGER NOT NULL DEFAULT 0",
         "due": "REAL",
         "stop": "TEXT NOT NULL DEFAULT ''",
+        "owed": "TEXT NOT NULL DEFAULT ''",
         "cancelled_by": "TEXT NOT NULL DEFAULT ''",
     },
 }

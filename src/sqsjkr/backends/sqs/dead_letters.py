@@ -18,7 +18,9 @@ _WAIT = 1
 nothing (AWS: Amazon SQS short and long polling)."""
 _MOVED = "the queue moved it here: it was received more often than its redrive policy allows"
 _UNSAID = "no reason given: the queue moved it here, or it is too long to carry one (then the log has it: job.buried)"
-_REASON, _ID, _SENT, _SENDER = _OURS = "sqsjkr.reason", "sqsjkr.message_id", "sqsjkr.sent_at", "sqsjkr.sender"
+_REASON, _ID, _SENT, _SENDER = "sqsjkr.reason", "sqsjkr.message_id", "sqsjkr.sent_at", "sqsjkr.sender"
+_FAILURES, _OUTPUT = "sqsjkr.failures", "sqsjkr.output"
+_OURS = (_REASON, _ID, _SENT, _SENDER, _FAILURES, _OUTPUT)
 """The attributes that a worker adds when it buries a message (backends/sqs/queue.py)."""
 
 
@@ -130,6 +132,8 @@ def _letter(raw: Mapping[str, Any]) -> Letter:
         sent_at=_seconds(ours.get(_SENT)) if buried else arrived,
         died_at=arrived if buried else None,
         receive_count=int(system.get("ApproximateReceiveCount", 0)) or None,
+        failures=int(ours[_FAILURES]) if ours.get(_FAILURES, "").isdecimal() else None,
+        output=ours.get(_OUTPUT) or None,
         handle=str(raw["ReceiptHandle"]),
         more=_of_producer(system, given),
     )

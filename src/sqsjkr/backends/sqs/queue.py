@@ -16,12 +16,16 @@ from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import ATTRIBUTES, Message
-from sqsjkr.queue import Delivery, Hiding, Lapsed, Queue, QueueFacts
+from sqsjkr.queue import Burial, Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 _GONE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
 """Codes for a delivery that was deleted, was delivered again, or has reached the 12-hour cap."""
 _TOO_LONG = frozenset({"InvalidParameterValue", "InvalidMessageContents", "BatchRequestTooLong"})
 """Codes for a message that is longer than the queue allows."""
+_UNSENDABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that SQS does not take (API reference, SendMessage)."""
+LONGEST_OUTPUT = 2_000
+"""Characters of the end of a job's output that go to the dead-letter queue with its message."""
 _SYSTEM_ATTRIBUTES = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "SenderId", "AWSTraceHeader"]
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24})")
 _XRAY_PARENT = re.compile(r"Parent=([0-9a-f]{16})")
@@ -87,15 +91,17 @@ class SQSQueue(Queue):
             ],
         )
 
-    async def _bury(self, message: Message, reason: str) -> None:
+    async def _bury(self, message: Message, burial: Burial) -> None:
         if self._dead_letters is None:
             raise BackendRefused(f"{self._queue.name} has no dead-letter queue")
         attributes = {
             **message.attributes,
-            "sqsjkr.reason": reason[:1000],
+            "sqsjkr.reason": burial.reason[:1000],
             "sqsjkr.message_id": message.id,
             "sqsjkr.sent_at": f"{message.sent_at:.3f}",
             "sqsjkr.sender": message.sender,
+            "sqsjkr.failures": "" if burial.failures is None else str(burial.failures),
+            "sqsjkr.output": _UNSENDABLE.sub("\ufffd", burial.output[-LONGEST_OUTPUT:]),
         }
         request: dict[str, Any] = {
             "MessageBody": message.body,
