@@ -25,6 +25,8 @@ LONGEST, ARRIVALS = 600, 300_000
 """Simulated seconds, and jobs after which there is no more to learn."""
 PARTITION_WRITES = 1000
 """Write units a second that one partition takes (Amazon DynamoDB, "Designing partition keys")."""
+ANSWER = 0.005
+"""Seconds until DynamoDB answers in its own region: claims and unlocks that come meanwhile share the next request."""
 IN_FLIGHT = 120_000
 """Messages in flight that one queue bears (Amazon SQS message quotas)."""
 
@@ -60,6 +62,8 @@ class Pattern:
     """Seconds that deletes and confirms gather."""
     confirms_a_request: float
     """Rows that one confirm writes; in Go the later clean-up of the throttle row, one at a time."""
+    claims_a_request: float
+    """Claims, or unlocks, that share a request at most."""
     lock_writes: float
     beat_every: float
     """Seconds between two beats of a worker that holds something; infinite for none."""
@@ -78,6 +82,7 @@ OURS = Pattern(
     delete_linger=0.1,
     confirm_linger=0.05,
     confirms_a_request=25,
+    claims_a_request=25,
     lock_writes=2,
     beat_every=5,
     retry_every=3.75,
@@ -91,6 +96,7 @@ GO = Pattern(
     delete_linger=0,
     confirm_linger=0,
     confirms_a_request=1,
+    claims_a_request=1,
     lock_writes=2,
     beat_every=math.inf,
     retry_every=5,
@@ -157,7 +163,9 @@ def _count_jobs(counts: defaultdict[str, float], pattern: Pattern, load: Load, j
     confirmed = _gathered(jobs, pattern.confirm_linger, pattern.confirms_a_request, load)
     counts["receive"] += jobs / min(jobs, a_receive)
     counts["delete"] += jobs / deleted
+    claimed = min(pattern.claims_a_request, 1 + (jobs - 1) * ANSWER)
     counts["claim"] += jobs
+    counts["saved"] += (1 + load.locked) * (jobs - jobs / claimed)
     counts["confirm_rows"] += jobs
     counts["confirm"] += jobs / confirmed
     counts["lock"] += jobs * pattern.lock_writes * load.locked
@@ -174,7 +182,7 @@ def _month(pattern: Pattern, load: Load, counts: Mapping[str, float], seconds: f
     sqs = (counts["receive"] + counts["delete"] + counts["extend"]) * times
     reads = counts["try"] * pattern.reads_a_try * times
     alone = counts["claim"] + counts["lock"] + counts["beat"] + counts["try"]
-    requests = (alone + counts["confirm"]) * times + reads
+    requests = (alone - counts["saved"] + counts["confirm"]) * times + reads
     rows = (alone + counts["confirm_rows"]) * times
     indexed = _index_writes(pattern, load, counts)
     writes = rows + sum(indexed.values()) * times

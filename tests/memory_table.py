@@ -51,6 +51,18 @@ class MemoryTable(Table):
         if lock is not None and lock.owner == owner:
             lock.owner, lock.released = None, owner
 
+    async def release_locks(self, locks: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        for lock in locks:
+            await self.release_lock(*lock)
+        return [None] * len(locks)
+
+    async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
+        answers: list[Row | None] = []
+        for claiming in claims:
+            is_new = claiming.run.key not in self.rows.claims
+            answers.append(await self.take_claim(claiming) if is_new else None)
+        return answers
+
     async def take_claim(self, claiming: Claiming) -> Row:
         message_id, me = claiming.run.key, claiming.owner
         row = self.rows.claims.get(message_id, Row(owner=None))

@@ -101,6 +101,8 @@ class Api:
             self.meter.count_entries(service, operation, len(entries))
         elif tables := payload.get("RequestItems"):
             self.meter.count_entries(service, operation, sum(map(len, tables.values())))
+        elif statements := payload.get("Statements"):
+            self.meter.count_entries(service, operation, len(statements))
         return result
 
     def _own(self, request: Request) -> Answer:

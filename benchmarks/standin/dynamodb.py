@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from benchmarks.standin import partiql
 from benchmarks.standin.errors import ApiError, Json, validation_error
 from benchmarks.standin.expressions import Condition, Scope, check_placeholders, parse_condition, parse_update
 from benchmarks.standin.search import project, query, scan
@@ -26,6 +27,7 @@ class DynamoDb:
             "UpdateItem": self.update_item,
             "DeleteItem": self.delete_item,
             "BatchWriteItem": self.batch_write_item,
+            "BatchExecuteStatement": self.batch_execute_statement,
             "Query": lambda payload: query(self._table(payload), payload),
             "Scan": lambda payload: scan(self._table(payload), payload),
         }
@@ -122,6 +124,28 @@ class DynamoDb:
                 table.delete(key)
         return {"UnprocessedItems": {}}
 
+    def batch_execute_statement(self, payload: Json) -> Json:
+        """BatchExecuteStatement, for writes. Each statement fails by itself."""
+        statements = payload["Statements"]
+        if not 1 <= len(statements) <= 25:
+            raise validation_error(f"BatchExecuteStatement takes 1 to 25 statements, got {len(statements)}")
+        writes = [self._write(statement) for statement in statements]
+        if len({(table.name, key) for table, key, _, _ in writes}) < len(writes):
+            raise validation_error("Provided list of item keys contains duplicates")
+        return {"Responses": [_answer(*write) for write in writes]}
+
+    def _write(self, statement: Json) -> tuple[Table, Key, partiql.Update | None, Json]:
+        """What a statement writes, and where: an item to insert; or changes, and what they need of the item."""
+        parsed = partiql.parse(statement["Statement"])
+        table = self._table({"TableName": parsed.table})
+        values = iter(statement.get("Parameters") or ())
+        if isinstance(parsed, partiql.Insert):
+            item = parsed.item(values)
+            return table, table.key(item), None, item
+        sets = {name: next(values) if value is None else value for name, value in parsed.sets}
+        wanted = {name: next(values) if value is None else value for name, value in parsed.where}
+        return table, table.key(wanted), parsed, {"sets": sets, "wanted": wanted}
+
     def _table(self, payload: Json) -> Table:
         try:
             return self.tables[payload["TableName"]]
@@ -153,6 +177,24 @@ def _check(payload: Json, old: Json | None) -> Scope:
         extra = {"Item": old} if wanted else {}
         raise ApiError("ConditionalCheckFailedException", "The conditional request failed", extra=extra)
     return scope
+
+
+def _answer(table: Table, key: Key, update: partiql.Update | None, what: Json) -> Json:
+    old = table.get(key)
+    if update is None:
+        if old is not None:
+            return _error(table, "DuplicateItem", "Duplicate primary key exists in table")
+        table.put(key, what)
+    elif not update.holds(old, what["wanted"]):
+        return _error(table, "ConditionalCheckFailed", "The conditional request failed")
+    else:
+        kept = {name: value for name, value in (old or {}).items() if name not in update.removes}
+        table.put(key, kept | what["sets"])
+    return {"TableName": table.name}
+
+
+def _error(table: Table, code: str, message: str) -> Json:
+    return {"TableName": table.name, "Error": {"Code": code, "Message": message}}
 
 
 def _old_item(payload: Json, old: Json | None) -> Json:

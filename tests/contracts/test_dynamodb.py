@@ -44,7 +44,7 @@ async def test_every_right_of_the_worker_is_tried_without_effect(dynamodb_fleet:
         found = [finding async for finding in rights.on_table(table.aws, dynamodb_fleet.table, "the table")]
     finally:
         await table.close()
-    assert [(finding.level, finding.found) for finding in found] == [
-        (Level.OK, "dynamodb:GetItem, dynamodb:UpdateItem, dynamodb:DeleteItem, dynamodb:BatchWriteItem on the table")
-    ]
+    single = "dynamodb:GetItem, dynamodb:UpdateItem, dynamodb:DeleteItem, dynamodb:BatchWriteItem"
+    granted = f"{single}, dynamodb:PartiQLInsert, dynamodb:PartiQLUpdate on the table"
+    assert [(finding.level, finding.found) for finding in found] == [(Level.OK, granted)]
     assert dynamodb_fleet.rows() == before

@@ -81,6 +81,21 @@ class TableContract:
         await table.release_lock("given back", "dead/1")
         assert await table.take_lock("given back", "b/1", "event", over="dead/1") == 2
 
+    async def test_many_locks_are_released_at_once_each_by_its_owner(self, table: Table) -> None:
+        locks = [(f"lock {number}", f"a/{number}") for number in range(25)]
+        for lock_id, owner in locks:
+            await table.take_lock(lock_id, owner, "event", over=None)
+        await table.release_lock(*locks[0])
+        await table.take_lock("lock 0", "b/0", "event", over=None)
+        assert list(await table.release_locks(locks)) == [None] * 25
+        assert await table.take_lock("lock 0", "c/0", "event", over=None) == Row(owner="b/0")
+        assert [await table.take_lock(lock_id, "c/1", "event", over=None) for lock_id, _ in locks[1:]] == [2] * 24
+
+    async def test_a_lock_may_be_named_twice_among_those_that_are_released(self, table: Table) -> None:
+        await table.take_lock("report", "a/1", "event", over=None)
+        assert list(await table.release_locks([("report", "a/0"), ("report", "a/1")])) == [None] * 2
+        assert await table.take_lock("report", "b/1", "event", over=None) == 2
+
     async def test_a_lock_request_that_arrives_after_its_release_takes_nothing(self, table: Table) -> None:
         await table.take_lock("report", "a/1", "event", over=None)
         await table.release_lock("report", "a/1")
@@ -106,6 +121,35 @@ class TableContract:
         assert await take(table, "m", "b/1") == Row(owner="a/1")
         await table.drop_claim("m", "a/1")
         assert await take(table, "m", "b/1") is None
+
+    async def test_many_new_claims_are_taken_at_once_each_by_itself(self, table: Table) -> None:
+        await take(table, "held", "a/1")
+        await finish(table, "done", "a/1")
+        await take(table, "free", "a/1")
+        await table.postpone_claim("free", "a/1", failures=1, due=None)
+        wanted = [claiming(message_id, "b/1") for message_id in ("1", "held", "2", "done", "3", "free")]
+        mine = Row(owner="b/1")
+        assert list(await table.take_new_claims(wanted)) == [mine, None, mine, None, mine, None]
+        assert await take(table, "1", "c/1") == mine
+        assert await take(table, "held", "b/1") == Row(owner="a/1")
+        assert await table.take_claim(claiming("free", "b/1")) == Row(owner="b/1", failures=1)
+
+    async def test_one_new_claim_is_as_good_as_many(self, table: Table) -> None:
+        assert list(await table.take_new_claims([claiming("m", "a/1")])) == [Row(owner="a/1")]
+        (answer,) = await table.take_new_claims([claiming("m", "b/1")])
+        assert answer in {None, Row(owner="a/1")}
+
+    async def test_new_claims_that_are_sent_twice_are_found_when_they_are_asked_for_alone(self, table: Table) -> None:
+        wanted = [claiming(f"{number}", f"a/{number}") for number in range(25)]
+        assert list(await table.take_new_claims(wanted)) == [Row(owner=one.owner) for one in wanted]
+        assert list(await table.take_new_claims(wanted)) == [None] * 25
+        assert [await table.take_claim(one) for one in wanted] == [Row(owner=one.owner) for one in wanted]
+
+    async def test_of_two_new_claims_to_one_message_one_is_taken(self, table: Table) -> None:
+        wanted = [claiming("m", "a/1"), claiming("m", "b/1"), claiming("n", "a/2")]
+        first, second, third = await table.take_new_claims(wanted)
+        assert (first, third) == (Row(owner="a/1"), Row(owner="a/2"))
+        assert second in {None, Row(owner="a/1")}
 
     async def test_a_claim_is_taken_over_only_from_the_owner_that_was_seen(self, table: Table) -> None:
         await take(table, "m", "dead/1")

@@ -121,6 +121,19 @@ def test_a_right_that_is_denied_fails_with_its_resource(
     assert re.search(rf"; next: allow {right} on arn:aws:\S*{resource}$", denied)
 
 
+@pytest.mark.parametrize(("verb", "right"), [("INSERT", "PartiQLInsert"), ("UPDATE", "PartiQLUpdate")])
+def test_a_right_that_only_saves_requests_is_a_warning(
+    look: Callable[..., Said], proxy: Proxy, verb: str, right: str
+) -> None:
+    proxy.add(Fault.REFUSE, operation="BatchExecuteStatement", text=verb)
+    said = look(**through(proxy))
+
+    assert said.code == 0
+    [denied] = [text for level, _, text in findings(said) if level == "warn" and "denied" in text]
+    assert re.match(rf"dynamodb:{right} on arn:aws:\S* is denied: .* travel one by one", denied)
+    assert f"next: allow dynamodb:{right} on" in denied
+
+
 def test_rights_are_tried_without_effect(look: Callable[..., Said], fleet: Fleet) -> None:
     fleet.send_job(command="true")
     fleet.dynamodb("PutItem", TableName=fleet.table, Item={"Id": {"S": "kept"}, "Type": {"S": "lock"}})
@@ -142,7 +155,7 @@ def test_what_only_the_check_needs_is_no_failure_when_it_is_denied(
     assert (levels(said)["table"], levels(said)["dead letters"]) == (["warn"], ["warn"])
     assert "allow dynamodb:DescribeTable on" in text_of(said, "table")
     assert re.search(rf"allow sqs:GetQueueAttributes on \S+{fleet.table}-dead;", text_of(said, "dead letters"))
-    assert "dynamodb:BatchWriteItem on table" in text_of(said, "permissions")
+    assert "dynamodb:PartiQLUpdate on table" in text_of(said, "permissions")
 
 
 def test_a_queue_that_may_not_be_looked_at_fails_and_its_other_rights_are_tried(

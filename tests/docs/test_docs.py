@@ -127,7 +127,9 @@ def test_every_request_to_aws_has_its_right_in_the_reference() -> None:
     assert {"ReceiveMessage", "UpdateItem"} <= asked
     named = set(re.findall(r"(?:sqs|dynamodb|sts):(\w+)", reference("iam.md")))
     rights = {request if request == "BatchWriteItem" else request.removesuffix("Batch") for request in asked}
-    assert rights <= named
+    rights |= set(re.findall(r'"dynamodb:(PartiQL\w+)"', source))
+    assert {"PartiQLInsert", "PartiQLUpdate"} <= rights
+    assert rights - {"BatchExecuteStatement"} <= named  # its rights are those of its statements
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

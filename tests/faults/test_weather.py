@@ -30,13 +30,13 @@ def send_many(fleet: Fleet, jobs: list[dict[str, str]]) -> None:
 def test_in_bad_weather_nothing_is_lost_or_run_twice_and_nothing_overlaps(
     worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:
-    sent = [Sent(job=f"job{number}", lock_id=f"L{number % 40}" if number < 80 else "") for number in range(200)]
+    sent = [Sent(job=f"job{number}", lock_id=f"L{number % 40}" if number < 160 else "") for number in range(400)]
     for name in ("a", "b"):
         worker(name, scale=0.2, max_concurrent_num=10)
     storm(proxy)
     send_many(fleet, [{"command": history.command(each.job), "lock_id": each.lock_id} for each in sent])
 
-    servers.wait_until(lambda: len(set(history.jobs("end"))) == 200, description="all jobs had ended")
+    servers.wait_until(lambda: len(set(history.jobs("end"))) == 400, description="all jobs had ended")
     proxy.clear()
     servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert check(history.notes(), sent, []) == []

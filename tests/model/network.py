@@ -70,6 +70,14 @@ class Wire(Table):
     async def release_lock(self, lock_id: str, owner: str) -> None:
         await self._send(lambda: self._table.release_lock(lock_id, owner))
 
+    async def release_locks(self, locks: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        failures: Sequence[Exception | None] = await self._send(lambda: self._table.release_locks(locks))
+        return failures
+
+    async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
+        rows: Sequence[Row | Exception | None] = await self._send(lambda: self._table.take_new_claims(claims))
+        return rows
+
     async def take_claim(self, claiming: Claiming) -> Row:
         row: Row = await self._send(lambda: self._table.take_claim(claiming))
         return row

@@ -58,6 +58,15 @@ class Locks(RuleBasedStateMachine):
             self.workers[worker].wait(lock_id, f"{lock_id} {self.messages}")
         self.world.settle()
 
+    @rule(worker=which, count=st.integers(2, 4), old=st.booleans())
+    def messages_are_delivered_together(self, worker: int, count: int, old: bool) -> None:
+        """Their claims travel in one request. Some may be copies of the last ones."""
+        first = self.messages + (0 if old else 1)
+        self.messages = first + count - 1
+        for number in range(first, first + count):
+            self.workers[worker].run(None, f"None {number}")
+        self.world.settle()
+
     @rule(worker=which)
     def a_job_ends(self, worker: int) -> None:
         self.end_jobs(self.workers[worker])
@@ -131,6 +140,18 @@ def until_locked(worker: Worker, *, within: float, lock_id: str = "report") -> J
             return job
         world.advance(POLL - 0.1)
     raise Breach(f"left behind: {lock_id} is not free after {within:g} s")
+
+
+def until_claimed(worker: Worker, message_id: str, *, within: float) -> Job:
+    """Ask for the message as the queue delivers it; the job that ran."""
+    world = worker.world
+    for _ in range(int(within / POLL) + 1):
+        job = worker.run(None, message_id)
+        world.advance(0.1)
+        if job.alive:
+            return job
+        world.advance(POLL - 0.1)
+    raise Breach(f"left behind: {message_id} has not run after {within:g} s")
 
 
 def check_model(make_world: Callable[[], World]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memory_table import MemoryTable
-from model.network import Weather
-from model.test_lock_model import until_locked
+from model.network import PATIENCE, Weather
+from model.test_lock_model import POLL, until_claimed, until_locked
 from model.world import TICK, Breach, Job, World
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.session import Session
@@ -165,8 +165,52 @@ def tried_twice(world: World) -> None:
     until_locked(b, within=400.0)
 
 
+def batch_arrived_late(world: World) -> None:
+    """The claims of three messages travel in one request; it arrives when each was given back, unanswered."""
+    a, b = world.add("a"), world.add("b")
+    a.run("other", "m1")
+    world.settle()
+    a.weather = Weather.LOST
+    jobs = [a.run(None, message) for message in ("m2", "m3", "m4")]
+    world.settle()
+    request = world.late[-1]
+    world.advance(10.0)
+    a.weather = Weather.FAIR
+    world.advance(15.0)
+    assert [job.outcome for job in jobs] == ["unanswered"] * 3
+    world.advance(200.0)
+    world.arrive(request)
+    assert [b.run(None, job.message_id).outcome for job in jobs] != ["ran"] * 3
+    for job in jobs:
+        until_claimed(b, job.message_id, within=400.0)
+
+
+def batch_answered_never(world: World) -> None:
+    """The table has taken a batch of claims, and its worker never learns it: others run the jobs, once each."""
+    a, b = world.add("a"), world.add("b")
+    a.weather = Weather.MUTE
+    jobs = [a.run(None, message) for message in ("m1", "m2", "m3")]
+    world.advance(1.0)
+    for job in jobs:
+        b.wait(None, job.message_id)
+    world.advance(PATIENCE - 2.0)
+    assert not running(world), "they may be a's"
+    a.weather = Weather.FAIR
+    world.advance(2 * POLL)
+    assert sorted(one.message_id for one in running(world)) == ["m1", "m2", "m3"]
+
+
 Story = Callable[[World], None]
-STORIES = [cut_off, answered_late, back_again, suspended, arrived_late, tried_twice]
+STORIES = [
+    cut_off,
+    answered_late,
+    back_again,
+    suspended,
+    arrived_late,
+    tried_twice,
+    batch_arrived_late,
+    batch_answered_never,
+]
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
@@ -223,6 +267,12 @@ def test_a_request_that_arrives_late_blocks_its_lock_without_echoes(world: World
     world.budget = STANDARD.but(first_echo=1e6)
     with pytest.raises(Breach, match="left behind"):
         arrived_late(world)
+
+
+def test_a_batch_that_arrives_late_blocks_its_messages_without_echoes(world: World) -> None:
+    world.budget = STANDARD.but(first_echo=1e6)
+    with pytest.raises(Breach, match="left behind"):
+        batch_arrived_late(world)
 
 
 def test_a_first_try_that_arrives_late_blocks_its_lock_without_echoes(world: World) -> None:

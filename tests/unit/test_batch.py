@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from servers import until
-from sqsjkr.batcher import Batcher
+from sqsjkr.batcher import Batcher, ClockedBatcher, side_by_side
 
 
 class Sent:
@@ -105,3 +105,87 @@ async def test_a_backend_that_answers_for_too_few_leaves_nobody_waiting() -> Non
     batcher = Batcher(one_result, size=2, linger=0.01)
     answers = await asyncio.gather(batcher(0), batcher(1), return_exceptions=True)
     assert [str(answer) for answer in answers] == ["1 results for 2 items"] * 2
+
+
+async def doubled(items: Sequence[int]) -> Sequence[int | Exception]:
+    return [2 * item for item in items]
+
+
+async def test_everyone_gets_their_own_answer() -> None:
+    batcher = Batcher(doubled, size=10, linger=0.01)
+    assert await asyncio.gather(*(batcher(number) for number in range(3))) == [0, 2, 4]
+
+
+def clocked(sent: Sent, *, size: int = 10, stuck: float = 3600.0) -> ClockedBatcher[int, None]:
+    return ClockedBatcher(sent, size=size, stuck=stuck)
+
+
+async def test_by_the_clock_of_answers_a_call_alone_goes_at_once(sent: Sent) -> None:
+    batcher = clocked(sent)
+    await batcher(0)
+    await batcher(1)
+    assert sent.batches == [[0], [1]]
+
+
+async def test_by_the_clock_of_answers_calls_of_one_moment_share_a_request(sent: Sent) -> None:
+    batcher = clocked(sent, size=3)
+    await asyncio.gather(*(batcher(number) for number in range(5)))
+    assert sent.batches == [[0, 1, 2], [3, 4]]
+
+
+async def test_what_arrives_while_a_batch_is_on_its_way_shares_the_next_one(sent: Sent) -> None:
+    sent.gate.clear()
+    batcher = clocked(sent)
+    calls = [asyncio.create_task(batcher(0))]
+    await until(lambda: sent.batches == [[0]], description="the first was sent")
+    for number in (1, 2):
+        calls.append(asyncio.create_task(batcher(number)))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    assert sent.batches == [[0]]
+    sent.gate.set()
+    await asyncio.gather(*calls)
+    assert sent.batches == [[0], [1, 2]]
+
+
+async def test_a_full_batch_does_not_wait_for_the_one_before_it(sent: Sent) -> None:
+    sent.gate.clear()
+    batcher = clocked(sent, size=2)
+    calls = [asyncio.create_task(batcher(number)) for number in range(4)]
+    await until(lambda: sent.batches == [[0, 1], [2, 3]], description="both were sent")
+    sent.gate.set()
+    await asyncio.gather(*calls)
+
+
+async def test_a_batch_that_is_stuck_holds_back_no_other(sent: Sent) -> None:
+    sent.gate.clear()
+    batcher = clocked(sent, stuck=0.02)
+    calls = [asyncio.create_task(batcher(number)) for number in range(2)]
+    await until(lambda: sent.batches == [[0, 1]], description="the first was sent")
+    calls.append(asyncio.create_task(batcher(2)))
+    await until(lambda: sent.batches == [[0, 1], [2]], description="the second did not wait for its answer")
+    sent.gate.set()
+    await asyncio.gather(*calls)
+
+
+async def test_a_batch_that_fails_lets_the_next_one_go(sent: Sent) -> None:
+    sent.broken = OSError("no connection")
+    batcher = clocked(sent)
+    assert await side_by_side([batcher(0)]) == [sent.broken]
+    sent.broken = None
+    await batcher(1)
+
+
+async def test_what_a_caller_that_is_gone_has_asked_for_is_not_sent(sent: Sent) -> None:
+    """Nobody would give it back."""
+    sent.gate.clear()
+    batcher = clocked(sent)
+    calls = [asyncio.create_task(batcher(0))]
+    await until(lambda: sent.batches == [[0]], description="the first was sent")
+    calls += [asyncio.create_task(batcher(number)) for number in (1, 2)]
+    await asyncio.sleep(0)
+    calls[1].cancel()
+    await asyncio.sleep(0)
+    sent.gate.set()
+    await asyncio.wait(calls)
+    assert sent.batches == [[0], [2]]

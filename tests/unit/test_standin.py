@@ -572,6 +572,45 @@ def test_a_batch_writes_and_deletes_up_to_25_rows(standin: Standin) -> None:
         standin.dynamodb.batch_write_item(RequestItems={TABLE: puts[:1] * 2})
 
 
+def insert(key: str, owner: str) -> dict[str, Any]:
+    text = f"INSERT INTO \"{TABLE}\" VALUE {{'Id': ?, 'Type': 'throttle', 'Owner': ?}}"
+    return {"Statement": text, "Parameters": [{"S": key}, {"S": owner}]}
+
+
+def release(key: str, owner: str) -> dict[str, Any]:
+    changes = 'REMOVE EventId REMOVE "Owner" SET Expired = ? SET Released = ?'
+    text = f"""UPDATE "{TABLE}" {changes} WHERE Id = ? AND "Type" = 'lock' AND "Owner" = ?"""
+    return {"Statement": text, "Parameters": [{"N": "7"}, {"S": owner}, {"S": key}, {"S": owner}]}
+
+
+def codes(answer: dict[str, Any]) -> list[str]:
+    return [response.get("Error", {}).get("Code", "") for response in answer["Responses"]]
+
+
+def test_statements_that_travel_together_fail_each_by_itself(standin: Standin) -> None:
+    send = standin.dynamodb.batch_execute_statement
+    assert codes(send(Statements=[insert("s1", "a"), insert("s2", "a")])) == ["", ""]
+    assert codes(send(Statements=[insert("s1", "b"), insert("s3", "b")])) == ["DuplicateItem", ""]
+    owners = [
+        standin.dynamodb.get_item(TableName=TABLE, Key=row(key, "throttle"))["Item"]["Owner"] for key in ("s1", "s3")
+    ]
+    assert owners == [{"S": "a"}, {"S": "b"}]
+    with pytest.raises(ClientError, match="duplicates"):
+        send(Statements=[insert("s4", "a"), insert("s4", "b")])
+
+
+def test_a_statement_changes_a_row_that_meets_its_condition_and_no_other(standin: Standin) -> None:
+    lock = row("s-lock", EventId={"S": "e"}, Owner={"S": "a"}, Fence={"N": "3"})
+    standin.dynamodb.put_item(TableName=TABLE, Item=lock)
+    statements = [release("s-lock", "b"), release("s-none", "a")]
+    assert codes(standin.dynamodb.batch_execute_statement(Statements=statements)) == ["ConditionalCheckFailed"] * 2
+    assert codes(standin.dynamodb.batch_execute_statement(Statements=[release("s-lock", "a")])) == [""]
+    item = standin.dynamodb.get_item(TableName=TABLE, Key=row("s-lock"))["Item"]
+    assert item == row("s-lock", Fence={"N": "3"}, Expired={"N": "7"}, Released={"S": "a"})
+    with pytest.raises(ClientError, match="well formed"):
+        standin.dynamodb.batch_execute_statement(Statements=[{"Statement": f'DROP TABLE "{TABLE}"'}])
+
+
 def test_a_table_and_its_time_to_live_are_described(standin: Standin) -> None:
     table = standin.dynamodb.describe_table(TableName=TABLE)["Table"]
     assert table["TableStatus"] == "ACTIVE"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sqsjkr.batcher import ClockedBatcher
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.leased import Leased
 from sqsjkr.leases.session import Session
-from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.table import BATCH, STUCK, Row, Table
 from sqsjkr.locker import Locker
 
 
@@ -15,6 +16,7 @@ class TableLocker(Leased, Locker):
 
     def __init__(self, table: Table, session: Session, *, budget: LeaseBudget = STANDARD) -> None:
         super().__init__("lock", table, session, budget)
+        self._releasing = ClockedBatcher(table.release_locks, size=BATCH, stuck=STUCK)
 
     def proven_until(self) -> float:
         """Two thirds of a lease after the last successful beat was sent; over for good once that has passed.
@@ -40,9 +42,9 @@ class TableLocker(Leased, Locker):
         return answer
 
     async def unlock(self, lock_id: str, owner: str) -> None:
-        """Free the lock on condition of its owner. Nothing to do for an owner that never asked."""
+        """Free the lock on condition of its owner, with others in one request. Nothing for one that never asked."""
         me = self._holder(owner)
         if me is not None:
-            await self._table.release_lock(lock_id, me)
+            await self._releasing((lock_id, me))
             self._drop(owner)
             self._echo(owner, lambda: self._table.release_lock(lock_id, me))

@@ -16,6 +16,11 @@ from dataclasses import dataclass
 
 from sqsjkr.runs import Run
 
+BATCH = 25
+"""Claims or unlocks that are asked for at once: the most that DynamoDB takes in one request."""
+STUCK = 0.1
+"""Seconds after which claims and unlocks no longer wait for the answer to those before them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -60,22 +65,8 @@ class Claiming:
     """The row's new ``crashes``, for a take-over from a dead worker. Absolute, as the request may be sent twice."""
 
 
-class Table(ABC):
-    """Rows that change on a condition, atomically. Every verb may raise ``BackendUnavailable``.
-
-    Each verb may be sent twice (its first answer may be lost): the second time must find what the first one did.
-    """
-
-    retention: float = 1_209_600.0
-    """Seconds a throttle row is kept: the queue's retention, set by the wiring. No delivery outlives its row."""
-
-    @abstractmethod
-    async def open(self) -> None:
-        """Raises ``BackendRefused`` if there is no such table or no right to use it."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Called once after the last verb."""
+class LockRows(ABC):
+    """The rows of locks."""
 
     @abstractmethod
     async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
@@ -89,10 +80,30 @@ class Table(ABC):
         """Free the lock if it is ``owner``'s; keep its fencing token."""
 
     @abstractmethod
+    async def release_locks(self, locks: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        """Free up to ``BATCH`` (lock_id, owner) locks, as ``release_lock`` does, in as few requests as possible."""
+
+
+class ClaimRows(ABC):
+    """The rows of claims."""
+
+    retention: float = 1_209_600.0
+    """Seconds a claim's row is kept: the queue's retention, set by the wiring. No delivery outlives its row."""
+
+    @abstractmethod
     async def take_claim(self, claiming: Claiming) -> Row:
         """Claim a message whose row is missing or free and due, or held by ``over`` without an order to stop.
 
         Returns the row as it is then: taken if ``owner`` is its owner and it is not done.
+        """
+
+    @abstractmethod
+    async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
+        """Claim messages that have no row, up to ``BATCH`` of them in one request, each by itself.
+
+        Returns for each the row as it is then; None if another row is there, or was asked for in the same request:
+        ``take_claim`` is the one to ask then. Nothing else is asked of it than of ``take_claim``: if no answer comes,
+        each of them may have been taken, or may be taken later.
         """
 
     @abstractmethod
@@ -128,6 +139,21 @@ class Table(ABC):
         The order stands until the job is done; if its worker dies first, nobody runs the job again. Returns the row as
         it is then; None if there is none. It is not ordered if the row is free or done.
         """
+
+
+class Table(LockRows, ClaimRows):
+    """Rows that change on a condition, atomically. Every verb may raise ``BackendUnavailable``.
+
+    Each verb may be sent twice (its first answer may be lost): the second time must find what the first one did.
+    """
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Raises ``BackendRefused`` if there is no such table or no right to use it."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Called once after the last verb."""
 
     @abstractmethod
     async def beat(self, session_id: str) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-from sqsjkr.batcher import Batcher
+from sqsjkr.batcher import Batcher, ClockedBatcher
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.leased import Leased
 from sqsjkr.leases.session import Session
-from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.leases.table import BATCH, STUCK, Claiming, Row, Table
 from sqsjkr.runs import Run, from_note
 from sqsjkr.throttler import Answer, Claim, Throttler
 
@@ -26,6 +26,9 @@ class TableThrottler(Leased, Throttler):
 
     def __init__(self, table: Table, session: Session, *, budget: LeaseBudget = STANDARD) -> None:
         super().__init__("claim", table, session, budget)
+        self._together: ClockedBatcher[Claiming, Row | None] = ClockedBatcher(
+            table.take_new_claims, size=BATCH, stuck=STUCK
+        )
         self._finishing = Batcher(table.finish_claims, size=CONFIRM_BATCH, linger=CONFIRM_LINGER)
 
     async def claim(self, message_id: str, owner: str) -> Claim:
@@ -77,8 +80,13 @@ class TableThrottler(Leased, Throttler):
             self._echo(owner, lambda: self._table.drop_claim(message_id, me))
 
     async def _take(self, claiming: Claiming) -> Row:
-        """Ask for the claim; if it is held by what is over, ask again, over that."""
-        row = await self._table.take_claim(claiming)
+        """Ask for the claim; if it is held by what is over, ask again, over that.
+
+        A first delivery mostly has no row yet, and asks together with others.
+        """
+        row = await self._together(claiming) if claiming.run.receive_count <= 1 else None
+        if row is None:
+            row = await self._table.take_claim(claiming)
         if row.done or row.owner in {None, claiming.owner} or not await self._is_over(row):
             return row
         if not row.stop:

@@ -57,6 +57,11 @@ class Event(Enum):
         "The table fails; retrying. Logged once per outage.",
     )
     TABLE_RECOVERED = ("table.recovered", "info", "The table answers again.")
+    TABLE_UNBATCHED = (
+        "table.unbatched",
+        "warn",
+        "The table does not take several claims or unlocks in one request: each is sent by itself.",
+    )
     NO_DEAD_LETTER_QUEUE = (
         "no_dead_letter_queue",
         "warn",

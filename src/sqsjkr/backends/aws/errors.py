@@ -68,12 +68,20 @@ class Call(NamedTuple):
     @classmethod
     def of(cls, service: str, operation: str, payload: Mapping[str, Any], where: str) -> Call:
         """The call of ``operation`` with ``payload``."""
+        if operation == "BatchExecuteStatement":
+            return cls(*_of_statement(str(payload["Statements"][0]["Statement"])), where)
         name = operation.removesuffix("Batch") if service == "sqs" else operation  # SQS has no rights for batches
         resource = payload.get("QueueUrl") or payload.get("TableName") or payload.get("QueueName")
         return cls(f"{service}:{name}", str(resource or ", ".join(payload.get("RequestItems") or ())), where)
 
     def __str__(self) -> str:
         return f"{self.action} on {self.resource}" if self.resource else self.action
+
+
+def _of_statement(text: str) -> tuple[str, str]:
+    """Return the right that a PartiQL statement needs, and its table."""
+    verb, table = text.partition(" ")[0], text.partition('"')[2].partition('"')[0]
+    return f"dynamodb:PartiQL{verb.capitalize()}", table
 
 
 class AWSError(SqsjkrError):

@@ -13,8 +13,10 @@ from typing import Any
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.errors import ConditionFailed
 from sqsjkr.backends.dynamodb.rows import THROTTLE, Rows, decimal, key_of, number, owner_of, text
+from sqsjkr.backends.dynamodb.statements import Statement, Statements
+from sqsjkr.batcher import side_by_side
 from sqsjkr.errors import BackendUnavailable
-from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.leases.table import Claiming, ClaimRows, Row
 from sqsjkr.runs import Run, to_note
 
 _CLAIM_IS_FREE = (
@@ -33,13 +35,41 @@ CANCELLED = "cancelled"
 _ZERO, _EMPTY = {"N": "0"}, {"S": ""}
 
 
-class DynamoDBClaims(Table):
+class DynamoDBClaims(ClaimRows):
     """The claims' part of ``DynamoDBTable``."""
 
     def __init__(self, aws: AWS, name: str) -> None:
         self._aws = aws
         self._name = name
         self._rows = Rows(aws, name)
+        self._inserts = Statements(aws, "claims", "dynamodb:PartiQLInsert")
+        self._insert = f"INSERT INTO \"{name}\" VALUE {{'Id': ?, 'Type': '{THROTTLE}', 'Expired': ?, 'Owner': ?}}"
+
+    async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
+        """Send one BatchExecuteStatement of INSERTs, which does not return the row that is in the way."""
+        if len(claims) == 1 or self._inserts.refused:
+            return await self._one_by_one(claims)
+        expired = self._rows.expiry(self.retention)
+        first = {claiming.run.key: place for place, claiming in reversed(list(enumerate(claims)))}
+        statements = [
+            Statement(self._insert, [text(claims[place].run.key), expired, text(claims[place].owner)])
+            for place in first.values()
+        ]
+        codes = await self._inserts.send(statements)
+        if codes is None:
+            return await self._one_by_one(claims)
+        rows: list[Row | Exception | None] = [None] * len(claims)
+        for place, code in zip(first.values(), codes, strict=True):
+            if isinstance(code, Exception):
+                rows[place] = code
+            elif not code:
+                rows[place] = Row(owner=claims[place].owner)
+        return rows
+
+    async def _one_by_one(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
+        if len(claims) == 1:  # a task for it would be a waste
+            return [await self.take_claim(claims[0])]
+        return await side_by_side(self.take_claim(claiming) for claiming in claims)
 
     async def take_claim(self, claiming: Claiming) -> Row:
         """Set ``Expired`` and ``Owner`` on a condition; a Go daemon sees a duplicate and leaves it."""

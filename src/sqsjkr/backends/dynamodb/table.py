@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqsjkr.backends import Connections
@@ -19,8 +19,10 @@ from sqsjkr.backends.aws.connection import connection
 from sqsjkr.backends.aws.errors import AWSRefused, ConditionFailed
 from sqsjkr.backends.dynamodb.claims import DynamoDBClaims
 from sqsjkr.backends.dynamodb.rows import LOCK, WORKER, key_of, number, owner_of, text
-from sqsjkr.errors import BackendRefused
-from sqsjkr.leases.table import Row
+from sqsjkr.backends.dynamodb.statements import CONDITION, Statement, Statements
+from sqsjkr.batcher import side_by_side
+from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.leases.table import Row, Table
 
 LOCK_ROW_KEPT = 366 * 86_400
 """Seconds after its last unlock that a lock's row, and with it the fencing token's count, is kept by DynamoDB's TTL."""
@@ -34,14 +36,23 @@ LONGEST_EVENT_ID = 1024
 """Characters of an event id that are kept in a lock's row: an item holds 400 KB at most, a message more."""
 
 _TAKE_LOCK = "SET EventId = :event, #owner = :me REMOVE Expired, Released ADD Fence :one"
+_RELEASE = (
+    'REMOVE EventId REMOVE "Owner" SET Expired = ? SET Released = ? '
+    f"""WHERE Id = ? AND "Type" = '{LOCK}' AND "Owner" = ?"""
+)
 _LOCK_IS_FREE = (
     "(attribute_not_exists(EventId) AND (attribute_not_exists(Released) OR Released <> :me)) OR #owner = :me"
 )
 _LOCK_IS_FREE_OR_THEIRS = f"{_LOCK_IS_FREE} OR #owner = :over"
 
 
-class DynamoDBTable(DynamoDBClaims):
+class DynamoDBTable(DynamoDBClaims, Table):
     """Locks, claims and heartbeats in one DynamoDB table."""
+
+    def __init__(self, aws: AWS, name: str) -> None:
+        super().__init__(aws, name)
+        self._updates = Statements(aws, "unlocks", "dynamodb:PartiQLUpdate")
+        self._release = f'UPDATE "{name}" {_RELEASE}'
 
     @classmethod
     def configured(cls, connections: Connections, _place: str) -> DynamoDBTable:
@@ -88,6 +99,22 @@ class DynamoDBTable(DynamoDBClaims):
                 {":me": text(owner), ":expired": self._rows.expiry(LOCK_ROW_KEPT)},
                 "#owner = :me",
             )
+
+    async def release_locks(self, locks: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        """Send one BatchExecuteStatement; alone, or where that is refused, UpdateItem."""
+        if len(locks) == 1 or len(dict(locks)) < len(locks) or self._updates.refused:  # no row twice in one request
+            return await side_by_side(self.release_lock(*lock) for lock in locks)
+        expired = self._rows.expiry(LOCK_ROW_KEPT)
+        codes = await self._updates.send(
+            [Statement(self._release, [expired, text(me), text(lock_id), text(me)]) for lock_id, me in locks]
+        )
+        if codes is None:
+            return await side_by_side(self.release_lock(*lock) for lock in locks)
+        # A condition that does not hold: it has another owner by now, or is gone.
+        return [
+            code if isinstance(code, Exception) else None if code in {"", CONDITION} else BackendUnavailable(code)
+            for code in codes
+        ]
 
     async def beat(self, session_id: str) -> None:
         """Send one unconditional UpdateItem: a heartbeat may count twice."""

@@ -8,18 +8,33 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sqsjkr.backends.sqlite.store import Store
-from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.leases.table import Claiming, ClaimRows, Row
 from sqsjkr.runs import Run, to_note
 
 NOBODY = "nobody/0"
 """The owner of a claim that is free. Release 1.0 takes a row without owner for done, this one for a dead worker's."""
 
 
-class SQLiteClaims(Table):
+class SQLiteClaims(ClaimRows):
     """The claims' part of ``SQLiteTable``."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
+        """See ``Table``. One transaction for all."""
+        insert = "INSERT OR IGNORE INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?)"
+        expired = time.time() + self.retention
+
+        def take(db: sqlite3.Connection) -> list[Row | None]:
+            return [
+                Row(owner=claiming.owner)
+                if db.execute(insert, (claiming.run.key, claiming.owner, expired)).rowcount
+                else None
+                for claiming in claims
+            ]
+
+        return await self._store.write(take)
 
     async def take_claim(self, claiming: Claiming) -> Row:
         """See ``Table``."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Sequence
 
 from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.claims import SQLiteClaims
 from sqsjkr.backends.sqlite.store import Store
-from sqsjkr.leases.table import Row
+from sqsjkr.leases.table import Row, Table
 
 LOCK_ROW_KEPT = 366 * 86_400.0
 """Seconds after its last unlock that a lock's fencing token is kept."""
 
 
-class SQLiteTable(SQLiteClaims):
+class SQLiteTable(SQLiteClaims, Table):
     """Locks, claims and heartbeats in the same file as the queue."""
 
     @classmethod
@@ -54,12 +55,18 @@ class SQLiteTable(SQLiteClaims):
 
     async def release_lock(self, lock_id: str, owner: str) -> None:
         """See ``Table``."""
+        await self.release_locks([(lock_id, owner)])
+
+    async def release_locks(self, locks: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
+        """See ``Table``. One transaction for all."""
         release = (
             "UPDATE row SET event_id = NULL, owner = NULL, released = ?, expired = ? "
             "WHERE type = 'lock' AND id = ? AND owner = ?"
         )
         kept = time.time() + LOCK_ROW_KEPT
-        await self._store.write(lambda db: db.execute(release, (owner, kept, lock_id, owner)))
+        rows = [(owner, kept, lock_id, owner) for lock_id, owner in locks]
+        await self._store.write(lambda db: db.executemany(release, rows))
+        return [None] * len(locks)
 
     async def beat(self, session_id: str) -> None:
         """See ``Table``."""
