@@ -22,7 +22,7 @@ WHY = {
     "report-again": "it waits for the same lock, without holding a slot, until its life_time of 2s is over",
     "fails": "it runs and exits with 3; a failed job is not run again, its message leaves the queue",
 }
-ENDED = re.compile(r" job\.ended +(\S+): (\S+)")
+ENDED = re.compile(r" job\.ended +([^\s\[]+)\S*: (\S+)")
 
 
 def main() -> int:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sqsjkr.leases.table import Claiming, Row, Table
-from sqsjkr.runs import Run, to_note
+from sqsjkr.leases.table import Claiming, Heartbeat, Row, Table
+from sqsjkr.runs import HOST, Holder, Run, to_note
 
 
 @dataclass
 class Lock:
     owner: str | None = None
     released: str | None = None
+    holder: Holder = field(default_factory=Holder)
     fence: int = 0
 
 
@@ -37,12 +39,15 @@ class MemoryTable(Table):
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
+    async def take_lock(
+        self, lock_id: str, owner: str, event_id: str, *, over: str | None, message_id: str = ""
+    ) -> int | Row:
         lock = self.rows.locks.setdefault(lock_id, Lock())
         free = lock.owner is None and lock.released != owner
         if not (free or lock.owner == owner or (over is not None and lock.owner == over)):
-            return Row(owner=lock.owner)
+            return Row(owner=lock.owner, holder=lock.holder)
         lock.owner, lock.released = owner, None
+        lock.holder = replace(Holder.here(event_id, message_id), note="")
         lock.fence += 1
         return lock.fence
 
@@ -119,5 +124,6 @@ class MemoryTable(Table):
     async def beat(self, session_id: str) -> None:
         self.rows.beats[session_id] = self.rows.beats.get(session_id, 0) + 1
 
-    async def read_beat(self, session_id: str) -> int | None:
-        return self.rows.beats.get(session_id)
+    async def read_beat(self, session_id: str) -> Heartbeat | None:
+        beats = self.rows.beats.get(session_id)
+        return None if beats is None else Heartbeat(beats, HOST, os.getpid())

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 from sqsjkr import clock
 from sqsjkr.config import Config
@@ -37,7 +37,7 @@ from sqsjkr.policy import Limits, Policy
 from sqsjkr.queue import QueueFacts
 from sqsjkr.reader import Authority, Reader
 from sqsjkr.resources import Resources
-from sqsjkr.runs import Place
+from sqsjkr.runs import HOST, SHORT, Place
 from sqsjkr.settler import Settler
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
 from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
@@ -89,10 +89,7 @@ async def run(
             worker = build(config, resources, stats, shared, until_empty=until_empty)
             await _show(worker, config, front, logs, stack)
             signals.hand_over_to(worker)
-            await worker.run(
-                f"{config.max_concurrent_num} slots, queue {resources.queue.facts.name}, "
-                f"pid {os.getpid()} on {socket.gethostname()}"
-            )
+            await worker.run(**_introduction(config, resources))
     except asyncio.CancelledError:
         if signals.stopped_early:
             return 0
@@ -104,6 +101,15 @@ async def run(
         emit(Event.MESSAGE_RETURNED, f"{undone} deliveries went back to the queue: run again for them", level="error")
         return EXIT_LEFT_UNDONE
     return EXIT_WORKER_DIED if worker.stopping.guard_lost else 0
+
+
+def _introduction(config: Config, resources: Resources) -> dict[str, Any]:
+    """Return what tells this worker from others, in the log and in the table."""
+    slots, queue, session = config.max_concurrent_num, resources.queue.facts.name, resources.session
+    text = f"{slots} slots, queue {queue}, pid {os.getpid()} on {HOST}"
+    text += f", session {session[:SHORT]}" if session else ""
+    facts = {"slots": slots, "queue": queue, "pid": os.getpid(), "host": HOST, "session": session or None}
+    return {"description": text} | facts
 
 
 def build_worker(
@@ -136,7 +142,7 @@ def build_worker(
     )
     trigger = Trigger(config.life_time_trigger, runner, budget=budget)
     settler = Settler(queue, gate, room, proof, journal, Hook(runner, mask), changed, budget=budget)
-    place = Place(host=socket.gethostname(), queue=queue.facts.name)
+    place = Place(host=HOST, queue=queue.facts.name)
     kicker = Kicker(
         reader,
         gate,

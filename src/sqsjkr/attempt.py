@@ -10,7 +10,7 @@ from sqsjkr.job import Job
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending
 from sqsjkr.plan import AS_ASKED
-from sqsjkr.runs import LONGEST_COMMAND, Earlier, Place, Run
+from sqsjkr.runs import LONGEST_COMMAND, Earlier, Place, Run, label
 
 
 class Attempt:
@@ -76,6 +76,17 @@ class Attempt:
         self.deleted = False
         """The message has left the queue before its settlement ended (``ack = "start"``, or it was buried), so the job
         never runs again."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every log line about this run carries for machines."""
+        lock_id = self.job.lock_id if self.job else ""
+        return {"message_id": self.message.id, "event_id": self.name, "lock_id": lock_id or None}
+
+    @property
+    def label(self) -> str:
+        """What the log calls this run: its name and the short message id, which tells two runs of one name apart."""
+        return label(self.name, self.message.id)
 
     @property
     def name(self) -> str:

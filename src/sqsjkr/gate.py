@@ -23,7 +23,13 @@ from sqsjkr.locker import Locker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason
 from sqsjkr.policy import Policy
+from sqsjkr.runs import Holder
+from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.throttler import Answer, Claim, Throttler
+
+HOLDERS = 1000
+"""Locks held elsewhere whose holders are remembered for the log."""
+_GOES_FIRST = "goes to an older job of this worker first"
 
 
 class Gate:
@@ -49,7 +55,7 @@ class Gate:
         self._policy = policy
         self._budget = budget
         self._now = now
-        self._locked_here: set[str] = set()
+        self._holders = _Holders()
         self._asking: dict[str, asyncio.Future[None]] = {}
         self._closing: Reason | None = None
 
@@ -88,6 +94,7 @@ class Gate:
         except Exception as bug:  # noqa: BLE001 - of an operator's own locker: no job here may wait for it forever
             failure = bug
         self._not_locked(attempt)
+        emit(Event.LOCK_RELEASED, f"{attempt.label}: lock_id={lock_id}", **attempt.facts)
         self._room.released(f"lock {lock_id}")
         if failure is not None:
             raise failure
@@ -108,6 +115,8 @@ class Gate:
         else:
             await self._throttler.forget(attempt.claim_key, attempt.id)
         attempt.claimed = False
+        what = "marked as done" if done else "dropped: the next delivery may run"
+        emit(Event.CLAIM_CLOSED, f"{attempt.label}: {what}", **attempt.facts)
 
     async def _answer(self, attempt: Attempt) -> Ending | None:
         try:
@@ -138,19 +147,23 @@ class Gate:
             return None
         while job.abort_if_locked and (asking := self._asking.get(job.lock_id)) is not None:
             await asyncio.shield(asking)  # the one that asks now may turn out to be a copy that does not run
-        if job.lock_id in self._locked_here:
-            return self._taken(attempt, job, "by another job on this host")
+        if (here := self._holders.here.get(job.lock_id)) is not None:
+            return self._taken(attempt, job, f"is {'held' if here.since else 'asked for'} by {here}", here)
         if not job.abort_if_locked and self._room.has_older(f"lock {job.lock_id}", attempt.message):
-            return self._taken(attempt, job, "and an older job waits for it on this host")
-        self._locked_here.add(job.lock_id)
+            seen = self._holders.elsewhere.get(job.lock_id)
+            return self._taken(attempt, job, _GOES_FIRST + (f"; it was held by {seen}" if seen else ""), seen)
+        self._holders.asks(job, attempt.message)
         self._asking[job.lock_id] = asyncio.get_running_loop().create_future()
         attempt.locked = True
-        token = await self._locker.lock(job.lock_id, attempt.id, job.event_id)
+        answer = await self._locker.acquire(job.lock_id, attempt.id, job.event_id, attempt.message.id)
         attempt.asked = True
-        if token is None:
+        if isinstance(answer, Holder):
             self._not_locked(attempt)
-            return self._taken(attempt, job, "elsewhere")
-        attempt.fencing_token = token
+            self._holders.refused(job.lock_id, answer)
+            return self._taken(attempt, job, f"is held by {answer}", answer)
+        attempt.fencing_token = answer
+        self._holders.has(job, attempt.message)
+        emit(Event.LOCK_TAKEN, f"{attempt.label}: lock_id={job.lock_id}, fence {answer}", **attempt.facts)
         return None
 
     async def _claim(self, attempt: Attempt) -> Ending | None:
@@ -160,6 +173,7 @@ class Gate:
         answer = await self._throttler.begin(attempt.run(now), attempt.id, age=age)
         attempt.asked = True
         if answer.claim is Claim.FRESH:
+            emit(Event.CLAIM_TAKEN, f"{attempt.label}: claimed as {attempt.id}", **attempt.facts)
             attempt.crashes, attempt.earlier = answer.crashes, answer.earlier
             attempt.failures = _failures(attempt, answer)
             return self._policy.exhausted(attempt)
@@ -180,7 +194,7 @@ class Gate:
 
     def _not_locked(self, attempt: Attempt) -> None:
         attempt.locked = False
-        self._locked_here.discard(_job(attempt).lock_id)
+        self._holders.here.pop(_job(attempt).lock_id, None)
         self._let_others_decide(_job(attempt).lock_id)
 
     def _let_others_decide(self, lock_id: str) -> None:
@@ -188,7 +202,7 @@ class Gate:
         if asking := self._asking.pop(lock_id, None):
             asking.set_result(None)
 
-    def _taken(self, attempt: Attempt, job: Job, where: str) -> Ending:
+    def _taken(self, attempt: Attempt, job: Job, why: str, holder: Holder | None) -> Ending:
         """Refuse. A job may give up only for another job's lock.
 
         A redelivery therefore waits out the lease that its own earlier delivery may have left behind.
@@ -196,7 +210,32 @@ class Gate:
         message = attempt.message
         may_be_its_own = message.receive_count > 1 and self._now() - message.received_at < self._budget.longest_stay
         outcome = Outcome.ABORTED if job.abort_if_locked and not may_be_its_own else Outcome.LOCKED
-        return Ending(outcome, f"lock_id={job.lock_id} is held {where}", self._budget.pause)
+        return Ending(outcome, f"lock_id={job.lock_id} {why}", self._budget.pause, holder=holder)
+
+
+class _Holders:
+    """Which jobs of this worker hold a lock or ask for it, and who was last seen to hold the others."""
+
+    def __init__(self) -> None:
+        self.here: dict[str, Holder] = {}
+        """By lock_id; ``since`` is 0.0 while it is asked for."""
+        self.elsewhere: dict[str, Holder] = {}
+        """By lock_id, the newest ``HOLDERS``."""
+
+    def asks(self, job: Job, message: Message) -> None:
+        """A job of this worker asks for its lock."""
+        self.here[job.lock_id] = Holder(event_id=job.event_id, message_id=message.id, note="this worker")
+
+    def has(self, job: Job, message: Message) -> None:
+        """A job of this worker has its lock."""
+        self.here[job.lock_id] = Holder.here(job.event_id, message.id)
+        self.elsewhere.pop(job.lock_id, None)
+
+    def refused(self, lock_id: str, holder: Holder) -> None:
+        """The lock is held elsewhere."""
+        self.elsewhere[lock_id] = holder
+        if len(self.elsewhere) > HOLDERS:
+            del self.elsewhere[next(iter(self.elsewhere))]
 
 
 def _failures(attempt: Attempt, answer: Answer) -> int:

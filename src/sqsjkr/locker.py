@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+from sqsjkr.runs import Holder
+
 
 class Locker(ABC):
     """Keeps two jobs with one lock_id apart, on any number of hosts.
@@ -21,6 +23,14 @@ class Locker(ABC):
         Asking again for an owner that holds the lock already must succeed (the first answer may have been lost).
         The fencing token grows with every lock of a lock_id; 0 means that this locker has none to give.
         """
+
+    async def acquire(self, lock_id: str, owner: str, event_id: str, message_id: str) -> int | Holder:  # noqa: ARG002 - for lockers that keep it
+        """As ``lock``, but a refusal says who holds the lock.
+
+        The default asks ``lock``, and knows nothing of the holder.
+        """
+        token = await self.lock(lock_id, owner, event_id)
+        return Holder() if token is None else token
 
     @abstractmethod
     async def unlock(self, lock_id: str, owner: str) -> None:

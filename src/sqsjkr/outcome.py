@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import cast
 
+from sqsjkr.runs import Holder
+
 
 class Settlement(Enum):
     """What becomes of a message."""
@@ -135,6 +137,8 @@ class Ending:
     """How often its job has failed by now, if it has been judged."""
     due: float | None = None
     """The age of the message, in seconds, from which the job may run again, if it was put off."""
+    holder: Holder | None = None
+    """Who holds the lock that the job could not have, if that is known."""
     settlement: Settlement = _BY_OUTCOME
     """What becomes of the message: as the outcome's row says, unless something else is given."""
 

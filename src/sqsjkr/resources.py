@@ -71,6 +71,11 @@ class Resources:
         ours = (TableLocker, TableThrottler, NoLocker, NoThrottler)
         return isinstance(self.locker, ours) and isinstance(self.throttler, ours)
 
+    @property
+    def session(self) -> str:
+        """The worker's name in the table once ``open`` is done; "" if it keeps no locks or claims in one."""
+        return next((session.name for _, session in self._tables.values()), "")
+
     async def open(self) -> None:
         """Open what is not open yet; may be called again after ``BackendUnavailable``.
 

@@ -6,6 +6,8 @@ The module is ``runs``, since ``sqsjkr.run`` is the public function that runs a 
 from __future__ import annotations
 
 import json
+import socket
+import time
 from dataclasses import asdict, dataclass, field, fields
 
 LONGEST_COMMAND = 200
@@ -13,6 +15,17 @@ LONGEST_COMMAND = 200
 LONGEST_NOTED_OUTPUT = 4_000
 """Bytes of the end of a job's output that are kept in its claim's row while something is owed for it."""
 _EMPTY = ("", None, 0, False)
+HOST = socket.gethostname()
+"""This host, as other workers see it in the table."""
+SHORT = 8
+"""Characters of a message id, or of a session's name, that tell one from another in a log line."""
+
+
+def label(event_id: str, message_id: str) -> str:
+    """Return what a log line calls a job: ``backup[a590974b]``; the message id alone if it has no name of its own."""
+    if not event_id or not message_id or event_id == message_id:
+        return event_id or message_id
+    return f"{event_id}[{message_id[:SHORT]}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,3 +130,44 @@ def from_note(note: str) -> Run | None:
         return Run(**{name: value for name, value in facts.items() if name in known})
     except (ValueError, TypeError, AttributeError):
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds a lock, as far as its locker knows; each field may be empty."""
+
+    event_id: str = ""
+    message_id: str = ""
+    host: str = ""
+    since: float = 0.0
+    """When the lock was taken: epoch seconds, 0.0 if unknown."""
+    session: str = ""
+    """The session of its worker."""
+    note: str = ""
+    """What else an operator should know, in a few words."""
+
+    @classmethod
+    def here(cls, event_id: str, message_id: str) -> Holder:
+        """Return the holder of a lock that this worker takes now."""
+        return cls(
+            event_id=event_id, message_id=message_id, host=HOST, since=float(int(time.time())), note="this worker"
+        )
+
+    def __str__(self) -> str:
+        """The holder in a few words: ``backup[a590974b] on host-1 since 2026-11-24T15:54:43+00:00``."""
+        words = [label(self.event_id, self.message_id) or "another job"]
+        if self.host:
+            words.append(f"on {self.host}")
+        if self.since:
+            words.append(f"since {self.since_text}")
+        if self.note:
+            words.append(f"({self.note})")
+        return " ".join(words)
+
+    @property
+    def since_text(self) -> str:
+        """``since`` as the log writes times, without milliseconds: local time with its offset; "" if unknown."""
+        if not self.since:
+            return ""
+        zone = time.strftime("%z", time.localtime(self.since))
+        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(self.since))}{zone[:3]}:{zone[3:]}"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqsjkr import clock
 from sqsjkr.intake.backlog import Backlog
@@ -56,13 +57,16 @@ class Worker:
         self._returning: set[asyncio.Task[None]] = set()
         self.stopping = _Stop()
 
-    async def run(self, description: str) -> None:
-        """Start jobs until stopped, then drain: promise 6 of docs/explanation/promises.md."""
+    async def run(self, description: str, **facts: Any) -> None:
+        """Start jobs until stopped, then drain: promise 6 of docs/explanation/promises.md.
+
+        The log says ``description`` and ``facts`` of the worker when it is ready.
+        """
         filling = asyncio.create_task(self._backlog.fill())
         starting = asyncio.create_task(self._start_jobs())
         ticking = asyncio.create_task(self._tick())
         stopped = asyncio.create_task(self.stopping.wait())
-        emit(Event.WORKER_STARTED, description)
+        emit(Event.WORKER_STARTED, description, **facts)
         try:
             await asyncio.wait({filling, starting, ticking, stopped}, return_when=asyncio.FIRST_COMPLETED)
             self._kicker.close(Reason.GUARD if self.stopping.guard_lost else Reason.STOP)

@@ -10,6 +10,7 @@ from servers import until
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.session import Session
+from sqsjkr.leases.table import Heartbeat
 
 LEASE, TRUSTED, BEAT_EVERY = STANDARD.lease, STANDARD.trusted, STANDARD.heartbeat_every
 OFTEN = STANDARD.but(heartbeat_every=0.01)
@@ -32,10 +33,11 @@ class Host:
             raise BackendUnavailable("cut off")
         self.beats[session_id] = self.beats.get(session_id, 0) + 1
 
-    async def read_beat(self, session_id: str) -> int | None:
+    async def read_beat(self, session_id: str) -> Heartbeat | None:
         if self.cut_off:
             raise BackendUnavailable("cut off")
-        return self.beats.get(session_id)
+        count = self.beats.get(session_id)
+        return None if count is None else Heartbeat(count)
 
 
 @pytest.fixture

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +17,13 @@ import pytest
 import servers
 from contracts.stores import NewTable, OwnConnection
 from fleet import Fleet
+from sqsjkr.backends.sqlite.store import FILE
+from sqsjkr.backends.sqlite.table import SQLiteTable
 from sqsjkr.leases.locker import TableLocker
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Claiming, Row, Table
 from sqsjkr.leases.throttler import TableThrottler
-from sqsjkr.runs import Run, from_note
+from sqsjkr.runs import Holder, Run, from_note
 from sqsjkr.throttler import Claim
 
 
@@ -50,9 +57,9 @@ class TableContract:
 
     async def test_a_lock_is_taken_kept_and_given_back(self, table: Table) -> None:
         assert await table.take_lock("report", "a/1", "event", over=None) == 1
-        assert await table.take_lock("report", "b/1", "event", over=None) == Row(owner="a/1")
+        assert (await table.take_lock("report", "b/1", "event", over=None)).owner == "a/1"
         await table.release_lock("report", "b/1")
-        assert await table.take_lock("report", "b/2", "event", over=None) == Row(owner="a/1")
+        assert (await table.take_lock("report", "b/2", "event", over=None)).owner == "a/1"
         await table.release_lock("report", "a/1")
         assert await table.take_lock("report", "b/3", "event", over=None) == 2
 
@@ -69,11 +76,11 @@ class TableContract:
 
     async def test_a_lock_is_taken_over_only_from_the_owner_that_was_seen(self, table: Table) -> None:
         await table.take_lock("report", "dead/1", "event", over=None)
-        assert await table.take_lock("report", "b/1", "event", over="dead/2") == Row(owner="dead/1")
+        assert (await table.take_lock("report", "b/1", "event", over="dead/2")).owner == "dead/1"
         assert await table.take_lock("report", "b/1", "event", over="dead/1") == 2
-        assert await table.take_lock("report", "c/1", "event", over="dead/1") == Row(owner="b/1")
+        assert (await table.take_lock("report", "c/1", "event", over="dead/1")).owner == "b/1"
         await table.release_lock("report", "dead/1")
-        assert await table.take_lock("report", "c/1", "event", over=None) == Row(owner="b/1")
+        assert (await table.take_lock("report", "c/1", "event", over=None)).owner == "b/1"
 
     async def test_a_lock_that_was_given_back_meanwhile_needs_no_takeover(self, table: Table) -> None:
         assert await table.take_lock("never taken", "b/1", "event", over="dead/1") == 1
@@ -102,6 +109,22 @@ class TableContract:
         echo = await table.take_lock("report", "a/1", "event", over=None)
         assert isinstance(echo, Row)
         assert await table.take_lock("report", "b/1", "event", over=None) == 2
+
+    async def test_a_refusal_says_who_holds_the_lock(self, table: Table) -> None:
+        begun = time.time()
+        await table.take_lock("report", "a/1", "nightly", over=None, message_id="m-1")
+        refused = await table.take_lock("report", "b/1", "event", over=None, message_id="m-2")
+        assert isinstance(refused, Row)
+        holder = refused.holder
+        assert (holder.event_id, holder.message_id, holder.host) == ("nightly", "m-1", socket.gethostname())
+        assert abs(holder.since - begun) < 60.0
+
+    async def test_a_lock_taken_over_shows_its_new_holder(self, table: Table) -> None:
+        await table.take_lock("report", "dead/1", "nightly", over=None, message_id="m-1")
+        await table.take_lock("report", "b/1", "hourly", over="dead/1", message_id="m-2")
+        refused = await table.take_lock("report", "c/1", "event", over=None)
+        assert isinstance(refused, Row)
+        assert (refused.holder.event_id, refused.holder.message_id) == ("hourly", "m-2")
 
     async def test_releasing_what_nobody_ever_locked_is_no_error(self, table: Table) -> None:
         await table.release_lock("unheard of", "a/1")
@@ -328,7 +351,7 @@ class TableContract:
         await table.take_lock("same", "a/1", "event", over=None)
         assert await take(table, "same", "b/1") is None
         await table.beat("same")
-        assert await table.take_lock("same", "c/1", "event", over=None) == Row(owner="a/1")
+        assert (await table.take_lock("same", "c/1", "event", over=None)).owner == "a/1"
 
     async def test_a_beat_counts_up_and_is_seen_from_elsewhere(self, table: Table, tables: NewTable) -> None:
         elsewhere = tables()
@@ -336,9 +359,12 @@ class TableContract:
         try:
             assert await elsewhere.read_beat("a") is None
             await table.beat("a")
-            assert await elsewhere.read_beat("a") == 1
+            assert (await elsewhere.read_beat("a")).beats == 1
             await table.beat("a")
-            assert await elsewhere.read_beat("a") == 2
+            assert (await elsewhere.read_beat("a")).beats == 2
+            seen = await elsewhere.read_beat("a")
+            assert seen is not None
+            assert (seen.host, seen.pid) == (socket.gethostname(), os.getpid())
             assert await elsewhere.read_beat("b") is None
         finally:
             await elsewhere.close()
@@ -354,6 +380,16 @@ class TestOnSQLite(TableContract):
     @pytest.fixture
     def tables(self, sqlite_tables: NewTable) -> NewTable:
         return sqlite_tables
+
+    async def test_a_lock_that_version_1_0_0_took_over_does_not_show_the_holder_before_it(
+        self, table: SQLiteTable, tmp_path: Path
+    ) -> None:
+        await table.take_lock("report", "dead/1", "nightly", over=None, message_id="m-1")
+        with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as older, older:
+            older.execute("UPDATE row SET event_id = 'hourly', owner = 'b/2', fence = fence + 1 WHERE id = 'report'")
+        refused = await table.take_lock("report", "c/1", "event", over=None)
+        assert isinstance(refused, Row)
+        assert refused.holder == Holder(event_id="hourly")
 
 
 class GoDaemon:
@@ -408,7 +444,7 @@ class TestOnDynamoDB(TableContract):
 
     async def test_a_go_daemons_lock_is_never_taken_over(self, table: Table, go: GoDaemon) -> None:
         assert go.lock("report", "go-event")
-        assert await table.take_lock("report", "b/1", "event", over=None) == Row(owner=None)
+        assert (await table.take_lock("report", "b/1", "event", over=None)).owner is None
         await table.release_lock("report", "b/1")
         now = 0.0
         locker = TableLocker(table, Session(table, now=lambda: now))
@@ -423,7 +459,33 @@ class TestOnDynamoDB(TableContract):
         await table.release_lock("report", "a/1")
         assert go.lock("report", "go-event")
         for over in (None, "a/1"):
-            assert await table.take_lock("report", "b/1", "event", over=over) == Row(owner=None)
+            assert (await table.take_lock("report", "b/1", "event", over=over)).owner is None
+
+    async def test_a_lock_that_version_1_0_0_took_over_does_not_show_the_holder_before_it(
+        self, table: Table, dynamodb_fleet: Fleet
+    ) -> None:
+        await table.take_lock("report", "dead/1", "nightly", over=None, message_id="m-1")
+        dynamodb_fleet.dynamodb(
+            "UpdateItem",
+            TableName=dynamodb_fleet.table,
+            Key={"Id": {"S": "report"}, "Type": {"S": "lock"}},
+            UpdateExpression="SET EventId = :event, #owner = :me REMOVE Expired, Released ADD Fence :one",
+            ExpressionAttributeNames={"#owner": "Owner"},
+            ExpressionAttributeValues={":event": {"S": "hourly"}, ":me": {"S": "b/2"}, ":one": {"N": "1"}},
+        )
+        refused = await table.take_lock("report", "c/1", "event", over=None)
+        assert isinstance(refused, Row)
+        assert refused.holder == Holder(event_id="hourly")
+
+    async def test_a_lock_that_was_given_back_keeps_no_trace_of_its_holder(
+        self, table: Table, dynamodb_fleet: Fleet
+    ) -> None:
+        await table.take_lock("report", "a/1", "nightly", over=None, message_id="m-1")
+        await table.release_lock("report", "a/1")
+        row = dynamodb_fleet.dynamodb(
+            "GetItem", TableName=dynamodb_fleet.table, Key={"Id": {"S": "report"}, "Type": {"S": "lock"}}
+        )["Item"]
+        assert set(row) == {"Id", "Type", "Fence", "Expired", "Released"}
 
     async def test_a_go_daemon_that_deletes_our_lock_row_makes_it_free(self, table: Table, go: GoDaemon) -> None:
         await table.take_lock("report", "a/1", "event", over=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -133,6 +134,10 @@ class Sqsjkr:
     def log(self, event: str) -> list[str]:
         """The texts of all lines of one event."""
         return [line.text for line in self.lines if line.event == event]
+
+    def said(self, event: str) -> list[str]:
+        """As ``log``, but each run is called by its event alone: without the start of its message id."""
+        return [re.sub(r"^(.*?)\[\w+\]: ", r"\1: ", text) for text in self.log(event)]
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Look into the store, or change it behind the worker's back."""

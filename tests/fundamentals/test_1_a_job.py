@@ -81,12 +81,13 @@ async def test_06_the_exit_code_is_counted(sqsjkr: Sqsjkr, command: str, counter
 
 
 async def test_07_what_a_job_prints_is_logged_line_by_line(sqsjkr: Sqsjkr) -> None:
-    """Standard output and standard error, as they come, each line with the job's name."""
+    """Standard output and standard error, as they come, each line with the job's name and which run of it this is."""
     message_id = await sqsjkr.send(command="echo one; echo two >&2; printf three", event_id="nightly")
 
     await sqsjkr.run_until_empty()
 
-    assert sqsjkr.log("job.output") == ["nightly: one", "nightly: two", "nightly: three"]
+    run = f"nightly[{message_id[:8]}]"
+    assert sqsjkr.log("job.output") == [f"{run}: one", f"{run}: two", f"{run}: three"]
     printed = [line for line in sqsjkr.lines if line.event == "job.output"]
     assert {line.facts["message_id"] for line in printed} == {message_id}
 

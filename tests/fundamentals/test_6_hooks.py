@@ -112,7 +112,7 @@ async def test_45_a_hook_holds_no_slot_and_cannot_hang_for_ever(
     await until(lambda: sqsjkr.is_empty, description="the message has left the queue")
     await sqsjkr.stop()
 
-    assert sqsjkr.log("hook.failed") == ["first: the hook for errored was ended after 2s"]
+    assert sqsjkr.said("hook.failed") == ["first: the hook for errored was ended after 2s"]
     assert sqsjkr.counters == {"succeeded": 1, "failed": 0, "errored": 1}
 
 
@@ -123,8 +123,8 @@ async def test_46_a_hook_that_fails_is_one_line_and_is_not_repeated(sqsjkr: Sqsj
     await sqsjkr.run_until_empty(hook=f"echo run >> {tmp_path}/proof; echo no route to host; exit 7")
 
     assert (tmp_path / "proof").read_text() == "run\n"
-    assert sqsjkr.log("hook.failed") == ["nightly: the hook for errored failed with exit status 7"]
-    assert sqsjkr.log("hook.output") == ["nightly: no route to host"]
+    assert sqsjkr.said("hook.failed") == ["nightly: the hook for errored failed with exit status 7"]
+    assert sqsjkr.said("hook.output") == ["nightly: no route to host"]
 
 
 async def test_47_a_message_that_is_no_job_and_one_that_comes_too_late_are_told(sqsjkr: Sqsjkr, told: Told) -> None:

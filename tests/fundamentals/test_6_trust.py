@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,7 @@ async def test_41_the_operators_own_shell_text_finds_arguments_and_origin_in_var
 
     await sqsjkr.run_until_empty(trust=trust())
 
-    assert sqsjkr.log("job.output") == ["e: -n `id`|show|me|UTC|C.UTF-8"]
+    assert sqsjkr.said("job.output") == ["e: -n `id`|show|me|UTC|C.UTF-8"]
 
 
 async def test_42_what_nobody_may_ask_for_is_a_dead_letter_with_the_rule_and_without_the_value(
@@ -114,7 +115,7 @@ async def test_44_with_mode_warn_everything_runs_and_the_log_says_what_would_not
 
     assert sqsjkr.counters == {"succeeded": 3, "failed": 0, "errored": 0}
     assert (tmp_path / "proof").read_text() == "x\n"
-    assert sorted(sqsjkr.log("job.untrusted")) == sorted(
+    assert sorted(sqsjkr.said("job.untrusted")) == sorted(
         f"{name}: it would be refused: sender {ME} is no producer's" for name in ("dash", "match", "shell")
     )
 
@@ -139,7 +140,8 @@ async def test_46_a_job_that_the_file_does_not_know_comes_back_for_ten_minutes(
     await until(lambda: sqsjkr.dead_letters and sqsjkr.log("job.ended"), description="both were tried")
     await sqsjkr.stop()
 
-    assert sqsjkr.log("job.ended") == ["young: unknown the trust file has no job new"]
+    [ended] = sqsjkr.log("job.ended")
+    assert re.match(r"young\[\w{8}\]: unknown the trust file has no job new \(message ", ended)
     assert [reason for _, reason in sqsjkr.dead_letters] == [
         "refused: the trust file has no job new, 10 minutes after it was sent"
     ]
@@ -157,7 +159,7 @@ async def test_47_without_a_trust_file_named_jobs_are_unknown_and_commands_run_a
     assert [reason for _, reason in sqsjkr.dead_letters] == [
         "refused: this worker has no trust file, which gives jobs names, 10 minutes after it was sent"
     ]
-    assert sqsjkr.log("job.output") == ["plain: sh"]
+    assert sqsjkr.said("job.output") == ["plain: sh"]
 
 
 async def test_48_a_producers_own_commands_run_in_a_shell_as_ever(sqsjkr: Sqsjkr, trust: Callable[..., str]) -> None:
@@ -165,4 +167,4 @@ async def test_48_a_producers_own_commands_run_in_a_shell_as_ever(sqsjkr: Sqsjkr
 
     await sqsjkr.run_until_empty(trust=trust(may='["command"]'))
 
-    assert sqsjkr.log("job.output") == ["e: 2 x"]
+    assert sqsjkr.said("job.output") == ["e: 2 x"]

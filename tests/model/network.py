@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqsjkr.leases.table import Claiming, Row, Table
+from sqsjkr.leases.table import Claiming, Heartbeat, Row, Table
 from sqsjkr.runs import Run
 
 PATIENCE = 20.0
@@ -63,8 +63,12 @@ class Wire(Table):
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
-        taken: int | Row = await self._send(lambda: self._table.take_lock(lock_id, owner, event_id, over=over))
+    async def take_lock(
+        self, lock_id: str, owner: str, event_id: str, *, over: str | None, message_id: str = ""
+    ) -> int | Row:
+        taken: int | Row = await self._send(
+            lambda: self._table.take_lock(lock_id, owner, event_id, over=over, message_id=message_id)
+        )
         return taken
 
     async def release_lock(self, lock_id: str, owner: str) -> None:
@@ -103,8 +107,8 @@ class Wire(Table):
     async def beat(self, session_id: str) -> None:
         await self._send(lambda: self._table.beat(session_id), patience=6.0)
 
-    async def read_beat(self, session_id: str) -> int | None:
-        beat: int | None = await self._send(lambda: self._table.read_beat(session_id), patience=6.0)
+    async def read_beat(self, session_id: str) -> Heartbeat | None:
+        beat: Heartbeat | None = await self._send(lambda: self._table.read_beat(session_id), patience=6.0)
         return beat
 
     async def _send(self, act: Verb, *, patience: float = PATIENCE) -> Any:

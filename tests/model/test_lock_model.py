@@ -179,8 +179,8 @@ class DeletesTheRow(MemoryTable):
 
 class FirstSightings(Sightings):
     async def is_dead(self, session_id: str) -> bool:
-        first, _ = self._seen.setdefault(session_id, (int(self._now()), 0.0))
-        return self._now() - (first or 0) >= LEASE
+        _, first = self._seen.setdefault(session_id, (None, self._now()))
+        return self._now() - first >= LEASE
 
 
 class TrustsItsFirstSighting(Session):

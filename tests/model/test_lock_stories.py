@@ -36,9 +36,12 @@ class UnlocksForAnyone(MemoryTable):
 
 
 class TakesOverFromAnyone(MemoryTable):
-    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
+    async def take_lock(
+        self, lock_id: str, owner: str, event_id: str, *, over: str | None, message_id: str = ""
+    ) -> int | Row:
         there = self.rows.locks.get(lock_id)
-        return await super().take_lock(lock_id, owner, event_id, over=there.owner if over and there else over)
+        seen = there.owner if over and there else over
+        return await super().take_lock(lock_id, owner, event_id, over=seen, message_id=message_id)
 
 
 @pytest.fixture
@@ -247,10 +250,10 @@ def test_a_lapsed_session_that_does_not_beat_first_is_taken_for_dead(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hold(self: Session, token: str) -> str:
-        if not self._name:
-            self._name = "a name for life"
+        if not self.name:
+            self.name = "a name for life"
         self._proof = max(self._proof, self.now() - BEAT_EVERY)
-        return self._held.setdefault(token, self._name)
+        return self._held.setdefault(token, self.name)
 
     monkeypatch.setattr(Session, "hold", hold)
     with pytest.raises(Breach, match="two at once"):

@@ -13,6 +13,7 @@ from sqsjkr.attempt import Attempt
 from sqsjkr.job import decode
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Exit, Outcome
+from sqsjkr.runs import Holder
 from sqsjkr.telemetry.events import LOGGER
 from sqsjkr.telemetry.job_log import JobLog
 
@@ -22,8 +23,10 @@ class Lines(logging.Handler):
         super().__init__()
         self.facts: list[dict[str, Any]] = []
         self.levels: list[int] = []
+        self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
         self.facts.append(record.__dict__["facts"])
         self.levels.append(record.levelno)
 
@@ -38,10 +41,15 @@ def lines() -> Iterator[Lines]:
     LOGGER.setLevel(logging.NOTSET)
 
 
+BACKUP = Holder(event_id="backup", message_id="0123456789", host="host-1", since=1e9, session="s")
+
+
 def an_attempt() -> Attempt:
-    message = Message(id="m", body="", sent_at=0.0, age=5.0, received_at=clock.now(), receive_count=2, sender="AROA:me")
+    message = Message(
+        id="c0ffee00-77", body="", sent_at=0.0, age=5.0, received_at=clock.now(), receive_count=2, sender="AROA:me"
+    )
     attempt = Attempt(message, "mark")
-    attempt.job = decode('{"command": "true", "event_id": "nightly", "lock_id": "db"}', "m")
+    attempt.job = decode('{"command": "true", "event_id": "nightly", "lock_id": "db"}', "c0ffee00-77")
     return attempt
 
 
@@ -68,5 +76,30 @@ def test_the_lines_of_a_job_say_who_sent_it(lines: Lines) -> None:
 def test_a_job_that_waits_is_logged_at_info_once_and_at_debug_from_then_on(lines: Lines) -> None:
     log, attempt = JobLog(), an_attempt()
     for _ in range(3):
-        log.ended(attempt, Ending(Outcome.LOCKED, "lock_id=db is held elsewhere"))
+        log.ended(attempt, Ending(Outcome.LOCKED, f"lock_id=db is held by {BACKUP}", holder=BACKUP))
     assert lines.levels == [logging.INFO, logging.DEBUG, logging.DEBUG]
+
+
+def test_a_new_holder_of_the_lock_is_logged_at_info_but_not_more_than_once_a_minute(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, attempt, now = JobLog(), an_attempt(), clock.now()
+    for seconds, event_id in ((0.0, "a"), (59.0, "b"), (61.0, "b"), (122.0, "b"), (183.0, "c")):
+        monkeypatch.setattr(clock, "now", lambda seconds=seconds: now + seconds)
+        log.ended(attempt, Ending(Outcome.LOCKED, "it is held", holder=Holder(event_id=event_id)))
+    assert lines.levels == [logging.INFO, logging.DEBUG, logging.INFO, logging.DEBUG, logging.INFO]
+
+
+def test_a_job_that_waits_names_the_holder_of_its_lock(lines: Lines) -> None:
+    JobLog().ended(an_attempt(), Ending(Outcome.LOCKED, f"lock_id=db is held by {BACKUP}", holder=BACKUP))
+    [text], [facts] = lines.texts, lines.facts
+    assert text.startswith("nightly[c0ffee00]: lock_id=db is held by backup[01234567] on host-1 since 2001-09-09T")
+    assert (facts["lock_id"], facts["delivery"]) == ("db", 2)
+    assert (facts["holder_event_id"], facts["holder_message_id"]) == ("backup", "0123456789")
+    assert (facts["holder_host"], facts["holder_session"]) == ("host-1", "s")
+    assert facts["holder_since"] in text
+
+
+def test_an_end_without_a_start_names_the_whole_message(lines: Lines) -> None:
+    JobLog().ended(an_attempt(), Ending(Outcome.EXPIRED, "too old"))
+    assert lines.texts == ["nightly[c0ffee00]: expired too old (message c0ffee00-77)"]

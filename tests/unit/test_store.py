@@ -222,3 +222,17 @@ async def test_a_store_that_must_be_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(BackendRefused, match="there is no store at"):
         await _letters(tmp_path / "typo")
     assert not (tmp_path / "typo").exists()
+
+
+async def test_locks_of_1_0_0_hold_and_that_version_goes_on_writing_its_rows(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "sqsjkr.db", isolation_level=None)) as old:
+        old.executescript(_OF_1_0_0)
+        old.execute("INSERT INTO row (id, type, event_id, owner, fence) VALUES ('report', 'lock', 'x', 'old/1', 7)")
+        table = SQLiteTable(Store(tmp_path))
+        await table.open()
+        refused = await table.take_lock("report", "new/1", "y", over=None)
+        assert isinstance(refused, Row)
+        assert refused.owner == "old/1"
+        assert await table.take_lock("report", "new/1", "y", over="old/1") == 8
+        old.execute("INSERT INTO row (id, type, event_id, owner, fence) VALUES ('other', 'lock', 'x', 'old/2', 1)")
+        await table.close()

@@ -77,9 +77,8 @@ class Hook:
         if trouble := _trouble(exit):
             emit(
                 Event.HOOK_FAILED,
-                f"{attempt.name}: the hook for {run.outcome} {trouble}",
-                message_id=attempt.message.id,
-                event_id=attempt.name,
+                f"{attempt.label}: the hook for {run.outcome} {trouble}",
+                **attempt.facts,
             )
         return True
 

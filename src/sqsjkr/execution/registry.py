@@ -81,6 +81,6 @@ class Registry:
     def _end_unproven(self, running: _Running) -> None:
         if running.command.interrupted is None:
             attempt = running.attempt
-            text = f"{attempt.name}: ending it, since its lease can't be proven any more"
-            emit(Event.LEASE_LOST, text, message_id=attempt.message.id, event_id=attempt.name)
+            text = f"{attempt.label}: ending it, since its lease can't be proven any more"
+            emit(Event.LEASE_LOST, text, **attempt.facts)
         running.command.interrupt(Reason.LEASE, kill_after=min(self._budget.kill_patience, self._kill_after))

@@ -80,7 +80,7 @@ class Runner:
         finally:
             self._registry.leave(attempt)
         if end.leftovers:
-            emit(Event.PROCESS_LEFT, f"{attempt.name} left processes running in the background")
+            emit(Event.PROCESS_LEFT, f"{attempt.label}: processes run on in the background", **attempt.facts)
         is_read = end.status or end.reason or attempt.plan.hook
         return replace(end, seconds=clock.now() - begun, tail=self._tail(attempt, output) if is_read else "")
 
@@ -93,7 +93,7 @@ class Runner:
             if event is Event.JOB_OUTPUT:
                 self._journal.printed(attempt, line)
             else:
-                emit(event, f"{attempt.name}: {line}", message_id=attempt.message.id, event_id=attempt.name)
+                emit(event, f"{attempt.label}: {line}", **attempt.facts)
 
         return Output(
             on_line=heard if says("info") else None,

@@ -41,9 +41,8 @@ class Trigger:
         variables = environment.of_sqsjkr(attempt) | {b"SQSJKR_EXPIRED": facts(job, sent_at).encode()}
         emit(
             Event.JOB_TRIGGER,
-            f"{attempt.name}: {refusal.detail}",
-            event_id=attempt.name,
-            message_id=attempt.message.id,
+            f"{attempt.label}: {refusal.detail}",
+            **attempt.facts,
         )
         stdin = text(job, sent_at).encode()
         command, within = shell(self._command), self._budget.trigger

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.leases.session import Session
-from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.table import Heartbeat, Row, Table
+from sqsjkr.runs import SHORT
 from sqsjkr.telemetry.events import Event, emit
 
 
@@ -24,7 +26,7 @@ class Leased:
         self.asked = {"taken": 0, "busy": 0, "error": 0}
         """How often the table was asked for one, by its answer."""
         self.takeovers = 0
-        """How many of dead workers were found."""
+        """How many were taken over from dead workers."""
         self._in_doubt: set[str] = set()
         self._echoes: set[asyncio.Task[None]] = set()
 
@@ -79,25 +81,32 @@ class Leased:
         attempt = row.owner.removeprefix(f"{row.session}/")
         if self._session.is_mine(row.session):
             return self._session.holder(self._token(attempt)) is None
-        dead = await self._session.sightings.is_dead(row.session)
-        if dead:
-            self.takeovers += 1
-            emit(Event.LEASE_TAKEOVER, f"the {self._kind} of {row.owner} is taken over: its worker is dead")
-        return dead
+        return await self._session.sightings.is_dead(row.session)
+
+    def _taken_over(self, what: str, row: Row, **facts: Any) -> None:
+        """Note that ``what`` is ours now, and whose it was."""
+        if row.session is None or self._session.is_mine(row.session):  # an echo of our own
+            return
+        self.takeovers += 1
+        seen = self._session.sightings.last(row.session) or Heartbeat(0, row.holder.host)
+        where = f"pid {seen.pid or '?'} on {seen.host or 'an unknown host'}, session {row.session[:SHORT]}"
+        text = f"{what} was taken over from a dead worker: {where}, no heartbeat for {self._budget.lease:g}s"
+        emit(Event.LEASE_TAKEOVER, text, **facts, session=row.session, host=seen.host or None, pid=seen.pid or None)
 
     def _echo(self, owner: str, release: Callable[[], Awaitable[None]]) -> None:
         """Release once more later: a request that got no answer may reach the table after its release did."""
         if owner in self._in_doubt:
             self._in_doubt.discard(owner)
-            task = asyncio.create_task(self._release_again(release))
+            task = asyncio.create_task(_again(release, self._budget.echoes))
             self._echoes.add(task)
             task.add_done_callback(self._echoes.discard)
 
-    async def _release_again(self, release: Callable[[], Awaitable[None]]) -> None:
-        for pause in self._budget.echoes:
-            await asyncio.sleep(pause)
-            with contextlib.suppress(BackendUnavailable):
-                await release()
-
     def _token(self, owner: str) -> str:
         return f"{self._kind}:{owner}"
+
+
+async def _again(release: Callable[[], Awaitable[None]], pauses: Sequence[float]) -> None:
+    for pause in pauses:
+        await asyncio.sleep(pause)
+        with contextlib.suppress(BackendUnavailable):
+            await release()

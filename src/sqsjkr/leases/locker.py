@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqsjkr.batcher import ClockedBatcher
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
@@ -9,6 +11,7 @@ from sqsjkr.leases.leased import Leased
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import BATCH, STUCK, Row, Table
 from sqsjkr.locker import Locker
+from sqsjkr.runs import Holder
 
 
 class TableLocker(Leased, Locker):
@@ -26,19 +29,26 @@ class TableLocker(Leased, Locker):
         return float("-inf") if self._session.lost(self._kind) else super().proven_until()
 
     async def lock(self, lock_id: str, owner: str, event_id: str) -> int | None:
+        """As ``acquire``, without the holder."""
+        answer = await self.acquire(lock_id, owner, event_id, "")
+        return None if isinstance(answer, Holder) else answer
+
+    async def acquire(self, lock_id: str, owner: str, event_id: str, message_id: str) -> int | Holder:
         """Take the lock if it is free, or if its worker is dead. None of a lapsed lease may be left: they end first."""
         me = await self._hold(owner)
         if self._session.lost(self._kind):
             raise BackendUnavailable("the lease lapsed, and the jobs that it locked are still being ended")
         with self._taking(owner):
-            answer = await self._table.take_lock(lock_id, me, event_id, over=None)
-            if isinstance(answer, Row) and await self._is_over(answer):
-                answer = await self._table.take_lock(lock_id, me, event_id, over=answer.owner)
+            answer = await self._table.take_lock(lock_id, me, event_id, over=None, message_id=message_id)
+            if isinstance(row := answer, Row) and await self._is_over(row):
+                answer = await self._table.take_lock(lock_id, me, event_id, over=row.owner, message_id=message_id)
+                if not isinstance(answer, Row):
+                    self._taken_over(f"lock_id={lock_id}, held by {row.holder},", row, lock_id=lock_id)
         self.asked["busy" if isinstance(answer, Row) else "taken"] += 1
         if isinstance(answer, Row):
             self._drop(owner)
             self._echo(owner, lambda: self._table.release_lock(lock_id, me))
-            return None
+            return _holder(answer)
         return answer
 
     async def unlock(self, lock_id: str, owner: str) -> None:
@@ -48,3 +58,9 @@ class TableLocker(Leased, Locker):
             await self._releasing((lock_id, me))
             self._drop(owner)
             self._echo(owner, lambda: self._table.release_lock(lock_id, me))
+
+
+def _holder(row: Row) -> Holder:
+    if row.owner is None:
+        return replace(row.holder, note="a Go daemon, whose locks never lapse")
+    return replace(row.holder, session=row.session or "")

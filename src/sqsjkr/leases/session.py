@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import uuid
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +18,7 @@ from typing import Protocol
 from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.table import Heartbeat
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 
@@ -30,8 +32,8 @@ class Beats(Protocol):
     async def beat(self, session_id: str) -> None:
         """Add one to the session's beat. Raises ``BackendUnavailable``."""
 
-    async def read_beat(self, session_id: str) -> int | None:
-        """The session's beat, strongly consistent; None if it has never beaten. Raises ``BackendUnavailable``."""
+    async def read_beat(self, session_id: str) -> Heartbeat | None:
+        """The session's heartbeat, strongly consistent; None if it has never beaten. Raises ``BackendUnavailable``."""
 
 
 class Session:
@@ -52,7 +54,10 @@ class Session:
         self._beats = beats
         self._budget = budget
         self.now = now
-        self._name = ""
+        self._worker = uuid.uuid4().hex[:24]
+        self._names = itertools.count(1)
+        self.name = ""
+        """The newest name; "" before ``open``. All names of one worker begin with the same 24 characters."""
         self._proof = float("-inf")
         self.last_beat: float | None = None
         """When the last heartbeat that succeeded was sent, on ``now``; None before the first."""
@@ -68,6 +73,7 @@ class Session:
     async def open(self) -> None:
         """Begin to beat whenever something is held. Opening twice is opening once."""
         if self._beating is None:
+            self._rename()
             self._beating = asyncio.create_task(self._beat_forever())
 
     async def close(self) -> None:
@@ -85,11 +91,10 @@ class Session:
         """
         now = self.now()
         if not self._held and now - self._proof >= self._budget.heartbeat_every:
-            # No row has the old name, so no observer watches the new one yet: its lease begins now, for free.
-            self._name, self._proof = uuid.uuid4().hex, now
+            self._rename()
         if now >= self._proof + self._budget.trusted:
             await self._beat()
-        return self._held.setdefault(token, self._name)
+        return self._held.setdefault(token, self.name)
 
     def check(self, token: str) -> None:
         """Raises ``BackendUnavailable`` if the lease lapsed since ``hold``: what was taken may not be ours any more.
@@ -103,14 +108,9 @@ class Session:
         """The session name under which ``token`` is held, None if it is not."""
         return self._held.get(token)
 
-    @property
-    def name(self) -> str:
-        """The name under which the next token is taken; "" before the first."""
-        return self._name
-
     def is_mine(self, session_id: str) -> bool:
         """Is this a name under which this process holds, or could hold, something now?"""
-        return session_id == self._name or session_id in self._held.values()
+        return session_id == self.name or session_id in self._held.values()
 
     def drop(self, token: str) -> None:
         """``token`` is given back, or was never taken."""
@@ -128,11 +128,16 @@ class Session:
         """Until when what is held is surely still ours; forever while nothing is held."""
         return self._proof + self._budget.trusted if self._held else float("inf")
 
+    def _rename(self) -> None:
+        """Take a new name. No row has it, so no observer watches it yet: its lease begins now, for free."""
+        self.name, self._proof = f"{self._worker}{next(self._names):08x}", self.now()
+        emit(Event.SESSION_NAMED, f"the session is now {self.name}", session=self.name)
+
     async def _beat(self) -> None:
-        sent, name = self.now(), self._name
+        sent, name = self.now(), self.name
         await self._beats.beat(name)
         self.last_beat = sent
-        if name != self._name:
+        if name != self.name:
             return
         if sent >= self._proof + self._budget.trusted and self._held:
             self._lost |= self._held.keys()
@@ -148,7 +153,6 @@ class Session:
             # In an outage it beats with nothing held, too: that is how its end is noticed without taking a message.
             if not is_due and not (self._outage and now >= probe_at):
                 continue
-            self._name = self._name or uuid.uuid4().hex
             try:
                 await self._beat()
                 self._outage.ended()
@@ -165,7 +169,12 @@ class Sightings:
         self._beats = beats
         self._lease = lease
         self._now = now
-        self._seen: dict[str, tuple[int | None, float]] = {}
+        self._seen: dict[str, tuple[Heartbeat | None, float]] = {}
+
+    def last(self, session_id: str) -> Heartbeat | None:
+        """Return the heartbeat that was seen last; None if none was, or if it was forgotten."""
+        beat, _ = self._seen.get(session_id, (None, 0.0))
+        return beat
 
     async def is_dead(self, session_id: str) -> bool:
         """Return whether this session has shown one and the same heartbeat for a whole lease, seen from here.

@@ -12,9 +12,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from sqsjkr.runs import Run
+from sqsjkr.runs import Holder, Run
+
+
+class Heartbeat(NamedTuple):
+    """What stands in a session's row."""
+
+    beats: int
+    """How often the session has beaten."""
+    host: str = ""
+    """Where its worker runs, "" if unknown."""
+    pid: int = 0
+    """The worker's process there, 0 if unknown."""
+
 
 BATCH = 25
 """Claims or unlocks that are asked for at once: the most that DynamoDB takes in one request."""
@@ -24,12 +37,14 @@ STUCK = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What stands in a row; of a claim's, ``done`` and what follows it."""
+    """What stands in a row; ``holder`` of a lock's, all that follows ``owner`` but for that of a claim's."""
 
     owner: str | None
     """``session/attempt``. None: of a lock, a Go daemon wrote the row; of a claim, it is free or done."""
     done: bool = False
     """Its job has ended by itself, or never starts."""
+    holder: Holder = field(default_factory=Holder)
+    """Of a lock: who holds it."""
     failures: int = 0
     """How often the job has failed."""
     crashes: int = 0
@@ -69,10 +84,13 @@ class LockRows(ABC):
     """The rows of locks."""
 
     @abstractmethod
-    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
+    async def take_lock(
+        self, lock_id: str, owner: str, event_id: str, *, over: str | None, message_id: str = ""
+    ) -> int | Row:
         """Take a free lock, or one whose owner is exactly ``over``. The new fencing token, or the row that was there.
 
-        An owner that has released the lock as its newest owner cannot take it again: that would be a late echo.
+        An owner that has released the lock as its newest owner cannot take it again: that would be a late echo. The
+        row shows event, message, host and time of the taking for as long as the lock is held.
         """
 
     @abstractmethod
@@ -160,5 +178,5 @@ class Table(LockRows, ClaimRows):
         """Add one to the session's beat."""
 
     @abstractmethod
-    async def read_beat(self, session_id: str) -> int | None:
-        """The session's beat, strongly consistent; None if it has never beaten."""
+    async def read_beat(self, session_id: str) -> Heartbeat | None:
+        """The session's heartbeat, strongly consistent; None if it has never beaten."""

@@ -93,6 +93,8 @@ class TableThrottler(Leased, Throttler):
             died = not self._session.is_mine(row.session or "")  # an echo of our own is no crash
             again = replace(claiming, over=row.owner, crashes=row.crashes + 1 if died else None)
             seen, row = row, await self._table.take_claim(again)
+            if row.owner == claiming.owner:
+                self._taken_over(f"the claim of message {claiming.run.key}", seen, message_id=claiming.run.message_id)
             if row.done or row.owner != seen.owner or not row.stop:
                 return row
         return await self._table.cancel_claim(claiming.run.key, row.stop, over=row.owner)

@@ -121,6 +121,15 @@ class Event(Enum):
         "error",
         "The worker stops before a result is recorded in queue or table; the message comes back.",
     )
+    LOCK_TAKEN = ("lock.taken", "debug", "A job has its lock.")
+    LOCK_RELEASED = ("lock.released", "debug", "The lock of a job that has ended was given back.")
+    CLAIM_TAKEN = ("claim.taken", "debug", "A message was claimed: no other delivery of it runs.")
+    CLAIM_CLOSED = (
+        "claim.closed",
+        "debug",
+        "A claim was marked as done, or dropped so that the next delivery may run.",
+    )
+    SESSION_NAMED = ("session.named", "debug", "The worker's session took a new name, since it held nothing.")
     LEASE_LOST = ("lease.lost", "error", "The worker cannot prove its lease any more and ends its locked jobs.")
     LEASE_RESUMED = ("lease.resumed", "info", "The worker has a new lease and takes locks again.")
     LEASE_TAKEOVER = ("lease.takeover", "warn", "A lock or claim of a worker that is dead was taken over.")

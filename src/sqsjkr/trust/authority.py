@@ -113,9 +113,8 @@ class Judge:
             del self._complained[next(iter(self._complained))]
         emit(
             Event.JOB_UNTRUSTED,
-            f"{attempt.name}: it would be refused: {verdict.complaint}",
-            message_id=message_id,
-            event_id=attempt.name,
+            f"{attempt.label}: it would be refused: {verdict.complaint}",
+            **attempt.facts,
             sender=attempt.message.sender or None,
             **attempt.audit,
         )

@@ -14,7 +14,17 @@ LOCK, THROTTLE, WORKER = "lock", "throttle", "worker"
 """Values of the range key ``Type``."""
 EXPIRY_STEP = 3600
 """Seconds to which ``Expired`` is rounded up."""
-_NAMES = {"#owner": "Owner", "#stop": "Stop", "#by": "By"}  # reserved words (AWS: Reserved words in DynamoDB)
+_NAMES = {
+    "#owner": "Owner",
+    "#stop": "Stop",
+    "#by": "By",
+    "#host": "Host",
+    "#pid": "Pid",
+    "#since": "Since",
+    "#message": "Message",
+    "#attempt": "Attempt",
+}
+"""Names that are or may become reserved words (AWS: Reserved words in DynamoDB)."""
 
 
 class Rows:
@@ -42,7 +52,7 @@ class Rows:
                 "Key": key,
                 "UpdateExpression": expression,
                 "ConditionExpression": condition,
-                "ExpressionAttributeNames": _named(expression + condition),
+                "ExpressionAttributeNames": named(expression + condition),
                 "ExpressionAttributeValues": values,
                 "ReturnValues": returned,
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -60,7 +70,7 @@ class Rows:
                 "TableName": self._name,
                 "Key": key,
                 "ConditionExpression": condition,
-                "ExpressionAttributeNames": _named(condition),
+                "ExpressionAttributeNames": named(condition),
                 "ExpressionAttributeValues": values,
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             },
@@ -75,6 +85,10 @@ class Rows:
         )
         item: Mapping[str, Any] = answer.get("Item", {})
         return item
+
+    def time(self) -> dict[str, str]:
+        """The time by DynamoDB's clock, to the second."""
+        return number(time.time() + self._aws.server_offset())
 
     def expiry(self, seconds: float) -> dict[str, str]:
         """The time ``seconds`` from now by DynamoDB's clock: by a wrong host clock, TTL might delete rows in use.
@@ -105,12 +119,22 @@ def decimal(value: float) -> dict[str, str]:
     return {"N": f"{value:.3f}"}
 
 
+def text_of(item: Mapping[str, Any], name: str) -> str:
+    """Return a row's string; "" if it has none of this name."""
+    return str(item.get(name, {}).get("S", ""))
+
+
+def number_of(item: Mapping[str, Any], name: str) -> float:
+    """Return a row's number; 0.0 if it has none of this name."""
+    return float(item.get(name, {}).get("N", 0))
+
+
 def owner_of(item: Mapping[str, Any]) -> str | None:
     """Return a row's owner; None if it has none."""
     owner: str | None = item.get("Owner", {}).get("S")
     return owner
 
 
-def _named(expressions: str) -> dict[str, str]:
-    """The names that the expressions use: DynamoDB refuses one that is not used."""
+def named(expressions: str) -> dict[str, str]:
+    """Return the names that the expressions use: DynamoDB refuses one that is not used."""
     return {alias: name for alias, name in _NAMES.items() if alias in expressions}

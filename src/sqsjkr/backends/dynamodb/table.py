@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqsjkr.backends import Connections
@@ -18,11 +18,12 @@ from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.connection import connection
 from sqsjkr.backends.aws.errors import AWSRefused, ConditionFailed
 from sqsjkr.backends.dynamodb.claims import DynamoDBClaims
-from sqsjkr.backends.dynamodb.rows import LOCK, WORKER, key_of, number, owner_of, text
+from sqsjkr.backends.dynamodb.rows import LOCK, WORKER, key_of, named, number, number_of, owner_of, text, text_of
 from sqsjkr.backends.dynamodb.statements import CONDITION, Statement, Statements
 from sqsjkr.batcher import side_by_side
 from sqsjkr.errors import BackendRefused, BackendUnavailable
-from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.table import Heartbeat, Row, Table
+from sqsjkr.runs import HOST, Holder
 
 LOCK_ROW_KEPT = 366 * 86_400
 """Seconds after its last unlock that a lock's row, and with it the fencing token's count, is kept by DynamoDB's TTL."""
@@ -35,11 +36,18 @@ _NOT_ITS_KEY = "Validation"
 LONGEST_EVENT_ID = 1024
 """Characters of an event id that are kept in a lock's row: an item holds 400 KB at most, a message more."""
 
-_TAKE_LOCK = "SET EventId = :event, #owner = :me REMOVE Expired, Released ADD Fence :one"
+_TAKE_LOCK = (
+    "SET EventId = :event, #owner = :me, #host = :host, #since = :since, #message = :message, #attempt = :attempt "
+    "REMOVE Expired, Released ADD Fence :one"
+)
+_RELEASE_LOCK = "REMOVE EventId, #owner, #host, #since, #message, #attempt SET Expired = :expired, Released = :me"
 _RELEASE = (
-    'REMOVE EventId REMOVE "Owner" SET Expired = ? SET Released = ? '
+    'REMOVE EventId REMOVE "Owner" REMOVE "Host" REMOVE "Since" REMOVE "Message" REMOVE "Attempt" '
+    "SET Expired = ? SET Released = ? "
     f"""WHERE Id = ? AND "Type" = '{LOCK}' AND "Owner" = ?"""
 )
+_BEAT = "SET Expired = :expired, #host = :host, #pid = :pid ADD Beat :one"
+_HEARTBEAT = "Beat, #host, #pid"
 _LOCK_IS_FREE = (
     "(attribute_not_exists(EventId) AND (attribute_not_exists(Released) OR Released <> :me)) OR #owner = :me"
 )
@@ -78,16 +86,26 @@ class DynamoDBTable(DynamoDBClaims, Table):
     async def close(self) -> None:
         """Leave the connection open: others share it."""
 
-    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
+    async def take_lock(
+        self, lock_id: str, owner: str, event_id: str, *, over: str | None, message_id: str = ""
+    ) -> int | Row:
         """Send one conditional UpdateItem. It sets ``EventId``, or a Go daemon would see a free lock."""
-        values = {":event": text(event_id[:LONGEST_EVENT_ID]), ":me": text(owner), ":one": {"N": "1"}}
+        values = {
+            ":event": text(event_id[:LONGEST_EVENT_ID]),
+            ":me": text(owner),
+            ":one": {"N": "1"},
+            ":host": text(HOST),
+            ":since": self._rows.time(),
+            ":message": text(message_id),
+            ":attempt": text(_attempt(owner)),
+        }
         if over is not None:
             values[":over"] = text(over)
         key, condition = key_of(lock_id, LOCK), _LOCK_IS_FREE if over is None else _LOCK_IS_FREE_OR_THEIRS
         try:
             taken = await self._rows.send(key, _TAKE_LOCK, values, condition)
         except ConditionFailed as failed:
-            return Row(owner=owner_of(await self._rows.found(failed, key)))
+            return _lock(await self._rows.found(failed, key))
         return int(taken["Fence"]["N"])
 
     async def release_lock(self, lock_id: str, owner: str) -> None:
@@ -95,7 +113,7 @@ class DynamoDBTable(DynamoDBClaims, Table):
         with contextlib.suppress(ConditionFailed):  # it has another owner by now, or is gone
             await self._rows.send(
                 key_of(lock_id, LOCK),
-                "REMOVE EventId, #owner SET Expired = :expired, Released = :me",
+                _RELEASE_LOCK,
                 {":me": text(owner), ":expired": self._rows.expiry(LOCK_ROW_KEPT)},
                 "#owner = :me",
             )
@@ -124,11 +142,11 @@ class DynamoDBTable(DynamoDBClaims, Table):
             {
                 "TableName": self._name,
                 "Key": key_of(session_id, WORKER),
-                "UpdateExpression": "SET Expired = :expired, #host = :host, #pid = :pid ADD Beat :one",
-                "ExpressionAttributeNames": {"#host": "Host", "#pid": "Pid"},
+                "UpdateExpression": _BEAT,
+                "ExpressionAttributeNames": named(_BEAT),
                 "ExpressionAttributeValues": {
                     ":expired": self._rows.expiry(WORKER_ROW_KEPT),
-                    ":host": text(socket.gethostname()),
+                    ":host": text(HOST),
                     ":pid": number(os.getpid()),
                     ":one": {"N": "1"},
                 },
@@ -137,22 +155,38 @@ class DynamoDBTable(DynamoDBClaims, Table):
             attempts=2,
         )
 
-    async def read_beat(self, session_id: str) -> int | None:
-        """Read the counter with a strongly consistent GetItem."""
+    async def read_beat(self, session_id: str) -> Heartbeat | None:
+        """Read the session's row with a strongly consistent GetItem."""
         answer = await self._aws.call(
             "dynamodb",
             "GetItem",
             {
                 "TableName": self._name,
                 "Key": key_of(session_id, WORKER),
-                "ProjectionExpression": "Beat",
+                "ProjectionExpression": _HEARTBEAT,
+                "ExpressionAttributeNames": named(_HEARTBEAT),
                 "ConsistentRead": True,
             },
             timeout=0.6 * self._aws.patience,
             attempts=2,
         )
-        beat = answer.get("Item", {}).get("Beat")
-        return int(beat["N"]) if beat else None
+        row = answer.get("Item", {})
+        if "Beat" not in row:
+            return None
+        return Heartbeat(int(number_of(row, "Beat")), text_of(row, "Host"), int(number_of(row, "Pid")))
+
+
+def _attempt(owner: str) -> str:
+    return owner.rpartition("/")[2]
+
+
+def _lock(item: Mapping[str, Any]) -> Row:
+    owner, holder = owner_of(item), Holder(event_id=text_of(item, "EventId"))
+    # A worker of version 1.0.0 that took the lock over has left the facts of the one before it in the row.
+    if owner is not None and _attempt(owner) == text_of(item, "Attempt"):
+        message_id, host, since = text_of(item, "Message"), text_of(item, "Host"), number_of(item, "Since")
+        holder = replace(holder, message_id=message_id, host=host, since=since)
+    return Row(owner=owner, holder=holder)
 
 
 async def table_description(aws: AWS, name: str) -> Mapping[str, Any] | None:

@@ -71,6 +71,11 @@ _COLUMNS = {
         "stop": "TEXT NOT NULL DEFAULT ''",
         "owed": "TEXT NOT NULL DEFAULT ''",
         "cancelled_by": "TEXT NOT NULL DEFAULT ''",
+        "message": "TEXT",
+        "host": "TEXT",
+        "since": "REAL",
+        "attempt": "TEXT",
+        "pid": "INTEGER",
     },
 }
 """Columns that a file of an earlier version lacks. Those of ``dead_letter`` cannot grow: 1.0.0 fills it by position."""

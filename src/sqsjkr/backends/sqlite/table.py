@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.claims import SQLiteClaims
 from sqsjkr.backends.sqlite.store import Store
-from sqsjkr.leases.table import Row, Table
+from sqsjkr.leases.table import Heartbeat, Row, Table
+from sqsjkr.runs import HOST, Holder
 
 LOCK_ROW_KEPT = 366 * 86_400.0
 """Seconds after its last unlock that a lock's fencing token is kept."""
@@ -32,22 +35,28 @@ class SQLiteTable(SQLiteClaims, Table):
         """Close the file."""
         await self._store.close()
 
-    async def take_lock(self, lock_id: str, owner: str, event_id: str, *, over: str | None) -> int | Row:
+    async def take_lock(
+        self, lock_id: str, owner: str, event_id: str, *, over: str | None, message_id: str = ""
+    ) -> int | Row:
         """See ``Table``."""
 
         def take(db: sqlite3.Connection) -> int | Row:
             there = db.execute(
-                "SELECT event_id, owner, released, fence FROM row WHERE type = 'lock' AND id = ?", (lock_id,)
+                "SELECT event_id, owner, released, fence, message, host, since, attempt FROM row "
+                "WHERE type = 'lock' AND id = ?",
+                (lock_id,),
             ).fetchone()
-            held, holder, released, fence = there or (None, None, None, 0)
+            held, holder, released, fence, *facts = there or (None, None, None, 0)
             free = held is None and released != owner
             if not (free or holder == owner or (over is not None and holder == over)):
-                return Row(owner=holder)
+                return Row(owner=holder, holder=_holder(held, holder, *facts))
             db.execute(
-                "INSERT INTO row (id, type, event_id, owner, fence) VALUES (?, 'lock', ?, ?, 1) "
-                "ON CONFLICT (type, id) DO UPDATE SET event_id = excluded.event_id, owner = excluded.owner, "
+                "INSERT INTO row (id, type, event_id, owner, message, host, since, attempt, fence) "
+                "VALUES (?, 'lock', ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (type, id) DO UPDATE SET "
+                "event_id = excluded.event_id, owner = excluded.owner, message = excluded.message, "
+                "host = excluded.host, since = excluded.since, attempt = excluded.attempt, "
                 "released = NULL, fence = fence + 1, expired = NULL",
-                (lock_id, event_id, owner),
+                (lock_id, event_id, owner, message_id, HOST, time.time(), _attempt(owner)),
             )
             return int(fence) + 1
 
@@ -60,8 +69,8 @@ class SQLiteTable(SQLiteClaims, Table):
     async def release_locks(self, locks: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
         """See ``Table``. One transaction for all."""
         release = (
-            "UPDATE row SET event_id = NULL, owner = NULL, released = ?, expired = ? "
-            "WHERE type = 'lock' AND id = ? AND owner = ?"
+            "UPDATE row SET event_id = NULL, owner = NULL, message = NULL, host = NULL, since = NULL, attempt = NULL, "
+            "released = ?, expired = ? WHERE type = 'lock' AND id = ? AND owner = ?"
         )
         kept = time.time() + LOCK_ROW_KEPT
         rows = [(owner, kept, lock_id, owner) for lock_id, owner in locks]
@@ -71,13 +80,29 @@ class SQLiteTable(SQLiteClaims, Table):
     async def beat(self, session_id: str) -> None:
         """See ``Table``."""
         beat = (
-            "INSERT INTO row (id, type, beat, expired) VALUES (?, 'worker', 1, ?) "
+            "INSERT INTO row (id, type, beat, expired, host, pid) VALUES (?, 'worker', 1, ?, ?, ?) "
             "ON CONFLICT (type, id) DO UPDATE SET beat = beat + 1, expired = excluded.expired"
         )
-        await self._store.write(lambda db: db.execute(beat, (session_id, time.time() + 86_400)))
+        row = session_id, time.time() + 86_400, HOST, os.getpid()
+        await self._store.write(lambda db: db.execute(beat, row))
 
-    async def read_beat(self, session_id: str) -> int | None:
+    async def read_beat(self, session_id: str) -> Heartbeat | None:
         """See ``Table``."""
-        look = "SELECT beat FROM row WHERE type = 'worker' AND id = ?"
+        look = "SELECT beat, host, pid FROM row WHERE type = 'worker' AND id = ?"
         there = await self._store.read(lambda db: db.execute(look, (session_id,)).fetchone())
-        return None if there is None else int(there[0])
+        if there is None:
+            return None
+        beat, host, pid = there
+        return Heartbeat(int(beat), host or "", pid or 0)
+
+
+def _attempt(owner: str) -> str:
+    return owner.rpartition("/")[2]
+
+
+def _holder(event_id: Any, owner: Any, message_id: Any, host: Any, since: Any, attempt: Any) -> Holder:
+    """Return the holder of a lock from its row's columns."""
+    # A worker of version 1.0.0 that took the lock over has left the facts of the one before it in the row.
+    if not owner or _attempt(owner) != attempt:
+        return Holder(event_id=event_id or "")
+    return Holder(event_id=event_id or "", message_id=message_id or "", host=host or "", since=since or 0.0)
