@@ -286,7 +286,7 @@ async def authority_of(config: Config) -> AsyncIterator[Authority | None]:
     # Imported where needed: a worker without a trust file keeps nothing of it in memory.
     from sqsjkr.trust.authority import Judge, TrustFile  # noqa: PLC0415
 
-    trust = TrustFile(config.trust)
+    trust = TrustFile(config.trust, audience=config.audience, claims=config.throttler != "none")
     watching = asyncio.create_task(trust.watch())
     try:
         yield Judge(trust)

@@ -39,6 +39,7 @@ class Attempt:
         "place",
         "plan",
         "refusal",
+        "rival_key",
     )
 
     def __init__(self, message: Message, attempt_id: str, place: Place = Place()) -> None:  # noqa: B008 - immutable
@@ -56,6 +57,8 @@ class Attempt:
         """Set by the reader if the job is not to run, whatever lock and claim say. The gate gives it, once claimed."""
         self.claim_key = message.id
         """What the throttler knows the message by: its copies have the same key."""
+        self.rival_key = ""
+        """For a refused message: the key under which a copy of it may run on a worker with another policy."""
         self.locked = False
         """The lock was asked for, and may be held even if no answer came."""
         self.claimed = False

@@ -136,6 +136,8 @@ class Gate:
             return refusal
         if refusal is None and not may_be_a_copy:
             refusal = await self._lock(attempt, job)
+        if attempt.rival_key and await _runs_elsewhere(attempt, self._throttler):
+            return self._not_fresh(Answer(claim=Claim.BUSY), 0.0)
         if refusal is None or refusal.outcome is not Outcome.LOCKED:  # a job that only waits leaves no claim
             refusal = await self._claim(attempt) or refusal
         if refusal is None and may_be_a_copy:
@@ -236,6 +238,21 @@ class _Holders:
         self.elsewhere[lock_id] = holder
         if len(self.elsewhere) > HOLDERS:
             del self.elsewhere[next(iter(self.elsewhere))]
+
+
+async def _runs_elsewhere(attempt: Attempt, throttler: Throttler) -> bool:
+    """Find out whether a copy of a message that is refused here runs under another key.
+
+    The claim that answers this is given back at once. It cannot be kept: a forged copy would use up the key.
+    """
+    own, attempt.claim_key = attempt.claim_key, attempt.rival_key
+    attempt.claimed = True  # until it is surely given back, whatever happens in between
+    claim = await throttler.claim(attempt.claim_key, attempt.id)
+    attempt.asked = True
+    if claim is Claim.FRESH:
+        await throttler.forget(attempt.claim_key, attempt.id)
+    attempt.claimed, attempt.claim_key = False, own
+    return claim is Claim.BUSY
 
 
 def _failures(attempt: Attempt, answer: Answer) -> int:

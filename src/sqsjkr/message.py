@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+SIGNATURE = "sqsjkr.signature"
+"""The attribute with the signature of the body."""
+LONGEST_SIGNATURE_LIFE = 3600.0
+"""Seconds for which a signature may be used: claims are kept for so much longer than messages, or a signature could be
+used again at the end of a retention."""
 TRACE = ("traceparent", "tracestate", "baggage")
 """The producer's trace context (W3C: Trace Context, Baggage)."""
-ATTRIBUTES = ("sqsjkr.signature", *TRACE)
+ATTRIBUTES = (SIGNATURE, *TRACE)
 """The message attributes that mean something here. Others are not asked for, and not carried to a dead letter."""
 
 

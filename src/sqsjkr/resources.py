@@ -15,6 +15,7 @@ from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Table
 from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.locker import Locker, NoLocker
+from sqsjkr.message import LONGEST_SIGNATURE_LIFE
 from sqsjkr.queue import Queue, QueueFacts
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
@@ -88,7 +89,8 @@ class Resources:
             outage.ended()
             self._unopened.pop(0)
             if part is self.queue:
-                self._keep_claims_for(self.queue.facts.retention)
+                later = LONGEST_SIGNATURE_LIFE if self._config.trust else 0.0
+                self._keep_claims_for(self.queue.facts.retention + later)
                 _announce(self.queue.facts)
 
     def outage_of_opening(self) -> Outage:

@@ -42,8 +42,10 @@ class Sender(ABC):
         """Get ready to send. Raises ``BackendRefused`` if that is impossible."""
 
     @abstractmethod
-    async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
-        """Put messages on the queue. Returns, for each in order, its id, or why it was rejected.
+    async def send(self, bodies: Sequence[str], signatures: Sequence[str] = ()) -> list[str | Rejected]:
+        """Put messages on the queue, each with its signature if there are any.
+
+        Returns, for each in order, its id, or why it was rejected.
 
         Raises ``BackendUnavailable`` if the queue does not answer, or refuses all of them.
         """

@@ -123,9 +123,9 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 def test_every_request_to_aws_has_its_right_in_the_reference() -> None:
     source = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
-    asked = set(re.findall(r'(?:"(?:sqs|dynamodb)",\s*|call\(|_batch\()"([A-Z]\w+)"', source))
+    asked = set(re.findall(r'(?:"(?:sqs|dynamodb|kms|ssm|secretsmanager)",\s*|call\(|_batch\()"([A-Z]\w+)"', source))
     assert {"ReceiveMessage", "UpdateItem"} <= asked
-    named = set(re.findall(r"(?:sqs|dynamodb|sts):(\w+)", reference("iam.md")))
+    named = set(re.findall(r"(?:sqs|dynamodb|sts|kms|ssm|secretsmanager):(\w+)", reference("iam.md")))
     rights = {request if request == "BatchWriteItem" else request.removesuffix("Batch") for request in asked}
     rights |= set(re.findall(r'"dynamodb:(PartiQL\w+)"', source))
     assert {"PartiQLInsert", "PartiQLUpdate"} <= rights

@@ -65,9 +65,9 @@ class Sqsjkr:
         """Send one job, ``send(command="true", lock_id="report")``, as if ``age`` seconds ago. Its message's id."""
         return await self.send_body(json.dumps(job), age=age)
 
-    async def send_body(self, body: str, *, age: float = 0.0) -> str:
+    async def send_body(self, body: str, *, age: float = 0.0, signature: str = "") -> str:
         """Send a body, whatever it holds. The message's id."""
-        (message_id,) = await self._mail.send([body])
+        (message_id,) = await self._mail.send([body], [signature] if signature else ())
         self.sql("UPDATE message SET sent = sent - ? WHERE id = ?", age, message_id)
         return message_id
 

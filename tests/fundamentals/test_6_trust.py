@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import getpass
+import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jwt
 import pytest
 
 from embedded import Sqsjkr
 from servers import until
+from sqsjkr.cli.main import main
+from sqsjkr.trust.keys import read_private
+from sqsjkr.trust.signature import TYPE, claims_of
+from sqsjkr.trust.signer import new_token_id
 
 ME = getpass.getuser()
 MENU = """
@@ -168,3 +175,105 @@ async def test_48_a_producers_own_commands_run_in_a_shell_as_ever(sqsjkr: Sqsjkr
     await sqsjkr.run_until_empty(trust=trust(may='["command"]'))
 
     assert sqsjkr.said("job.output") == ["e: 2 x"]
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Callable[..., str]:
+    """A trust file whose one producer signs with the key ``deploy``, and that key beside it."""
+    assert main(["keygen", "--id", "deploy", "--out", str(tmp_path)]) == 0
+
+    def write(*, key: str = "deploy", sender: str = ME, mode: str = "enforce") -> str:
+        path = tmp_path / "trust.toml"
+        path.write_text(
+            f'mode = "{mode}"\nkeys = "deploy.jwks.json"\n'
+            f'[producer.deploy]\nkey = "{key}"\nsender = "{sender}"\nmay = "command"\n'
+        )
+        path.chmod(0o644)
+        return str(path)
+
+    return write
+
+
+def sign(body: str, folder: Path) -> str:
+    key = read_private(str(folder / "deploy.private.json"))
+    made = claims_of(body, audience="local", now=time.time(), life=60.0, token_id=new_token_id())
+    return jwt.encode(made, key.material, key.algorithm, headers={"kid": key.id, "typ": TYPE})
+
+
+BODY = '{"command": "echo ran"}'
+
+
+async def test_49_what_is_signed_runs_once_however_often_it_is_sent(
+    sqsjkr: Sqsjkr, keyed: Callable[..., str], tmp_path: Path
+) -> None:
+    token = sign(BODY, tmp_path)
+    for _ in range(3):
+        await sqsjkr.send_body(BODY, signature=token)
+    await sqsjkr.send_body(json.dumps({"signed": BODY, "signature": token}))
+    await sqsjkr.send_body(BODY, signature=sign(BODY, tmp_path))
+
+    await sqsjkr.run_until_empty(trust=keyed())
+
+    assert len(sqsjkr.log("job.output")) == 2
+    outcomes = [line.facts["outcome"] for line in sqsjkr.lines if line.event == "job.ended"]
+    assert sorted(outcomes) == ["duplicate"] * 3 + ["succeeded"] * 2
+    assert {line.facts["key"] for line in sqsjkr.lines if line.event == "job.started"} == {"deploy"}
+
+
+async def test_50_a_wrong_or_missing_signature_is_refused_and_burns_no_good_one(
+    sqsjkr: Sqsjkr, keyed: Callable[..., str], tmp_path: Path
+) -> None:
+    token = sign(BODY, tmp_path)
+    await sqsjkr.send_body(BODY.replace("ran", "evil"), signature=token)
+    await sqsjkr.send_body(BODY + " ", signature=token)
+    await sqsjkr.send_body(BODY)
+    await sqsjkr.send_body(BODY, signature=token, age=-3600)
+
+    await sqsjkr.run_until_empty(trust=keyed(), slots=1)
+
+    reasons = [reason.partition(": ")[2] for _, reason in sqsjkr.dead_letters]
+    assert reasons[-1].startswith("signature: sent 59m")
+    assert reasons[:-1] == [
+        "signature: it is for another body",
+        "signature: it is for another body",
+        f"sender {ME} is no producer's",
+    ]
+    assert sqsjkr.log("job.output") == []
+    assert sqsjkr.sql("SELECT attributes FROM dead_letter_origin WHERE attributes LIKE ?", f"%{token}%") != []
+
+    await sqsjkr.send_body(BODY, signature=token)
+    await sqsjkr.run_until_empty(trust=keyed())
+
+    assert len(sqsjkr.log("job.output")) == 1
+
+
+async def test_51_a_copy_that_is_refused_here_waits_while_its_job_runs_elsewhere_under_another_policy(
+    sqsjkr: Sqsjkr, keyed: Callable[..., str], tmp_path: Path
+) -> None:
+    """Burying it would take the message from the worker that runs it."""
+    body = json.dumps({"command": f"touch {tmp_path}/began; until [ -e {tmp_path}/end ]; do sleep 0.01; done"})
+    token = sign(body, tmp_path)
+    await sqsjkr.send_body(body, signature=token)
+    sqsjkr.start(trust=keyed())
+    await until((tmp_path / "began").exists, description="the job runs")
+    other = Sqsjkr(tmp_path / "store")
+    await other.open()
+    try:
+        await sqsjkr.send_body(body, signature=token)
+        sqsjkr.sql("UPDATE message SET visible = unixepoch() + 60 WHERE receives = 0")
+        (tmp_path / "elsewhere").mkdir()
+        theirs = tmp_path / "elsewhere" / "trust.toml"
+        theirs.write_text('[producer.nobody]\nsender = "nobody-here"\nmay = "command"\n')
+        theirs.chmod(0o644)
+        other.start(trust=str(theirs))
+        sqsjkr.sql("UPDATE message SET visible = 0 WHERE receives = 0")
+        await until(lambda: other.log("job.waiting") or sqsjkr.log("job.waiting"), description="the copy was looked at")
+        assert sqsjkr.dead_letters == []
+        (tmp_path / "end").touch()
+        await until(lambda: sqsjkr.log("job.ended"), description="the job has ended")
+        await until(lambda: sqsjkr.is_empty, description="both messages have left the queue")
+    finally:
+        (tmp_path / "end").touch()
+        await other.close()
+    assert sqsjkr.log("job.ended")[0].partition(": ")[2].startswith("succeeded")
+    assert len([one for one in (*sqsjkr.log("job.started"), *other.log("job.started")) if "touch" in one]) <= 2

@@ -9,6 +9,7 @@ import pytest
 
 from sqsjkr import clock
 from sqsjkr.attempt import Attempt
+from sqsjkr.errors import BackendUnavailable
 from sqsjkr.gate import Gate
 from sqsjkr.intake.brake import Brake
 from sqsjkr.intake.waiting_room import WaitingRoom
@@ -242,6 +243,36 @@ async def test_a_copy_of_a_running_job_is_not_refused_whatever_the_policy_here_s
     attempt = an_attempt()
     attempt.refusal = REFUSED
     assert outcome_of(await a_gate(NoLocker(), Notebook(m="another worker"), room).admit(attempt)) is Outcome.BUSY
+
+
+async def test_a_copy_of_a_job_that_runs_under_another_key_is_not_refused(room: WaitingRoom) -> None:
+    """It is signed, and a worker with another policy runs it under the signature's id."""
+    attempt = an_attempt()
+    attempt.refusal, attempt.rival_key = REFUSED, "jti:key/one"
+    notebook = Notebook(**{"jti:key/one": "another worker"})
+    assert outcome_of(await a_gate(NoLocker(), notebook, room).admit(attempt)) is Outcome.BUSY
+    assert notebook.claims == {"jti:key/one": "another worker"}
+    assert not attempt.claimed
+
+
+async def test_a_forged_copy_uses_up_no_key_but_its_own(room: WaitingRoom) -> None:
+    attempt = an_attempt()
+    attempt.refusal, attempt.rival_key = REFUSED, "jti:key/one"
+    notebook = Notebook()
+    assert await a_gate(NoLocker(), notebook, room).admit(attempt) == REFUSED
+    assert notebook.claims == {"m": attempt.id}
+    assert attempt.claim_key == "m"
+
+
+async def test_a_question_about_another_key_that_is_not_answered_is_given_back(room: WaitingRoom) -> None:
+    class Silent(Notebook):
+        async def forget(self, message_id: str, owner: str) -> None:
+            raise BackendUnavailable("no answer")
+
+    attempt, notebook = an_attempt(), Silent()
+    attempt.refusal, attempt.rival_key = REFUSED, "jti:key/one"
+    assert outcome_of(await a_gate(NoLocker(), notebook, room).admit(attempt)) is Outcome.UNANSWERED
+    assert (attempt.claimed, attempt.claim_key) == (True, "jti:key/one"), "the settler gives it back"
 
 
 async def test_a_claim_is_taken_and_given_back_under_the_attempts_own_key(room: WaitingRoom) -> None:

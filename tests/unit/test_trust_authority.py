@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_a_file_that_has_changed_is_read_again(path: Path, lines: list[tuple[str, str]]) -> None:
-    trust = TrustFile(str(path))
+    trust = TrustFile(str(path), audience="q")
     await trust.look()
     assert [event for event, _ in lines] == ["trust.loaded"]
     path.write_text(BETTER)
@@ -60,7 +60,7 @@ async def test_a_file_that_has_changed_is_read_again(path: Path, lines: list[tup
 
 
 async def test_a_bad_file_changes_nothing_and_is_complained_of_once(path: Path, lines: list[tuple[str, str]]) -> None:
-    trust = TrustFile(str(path))
+    trust = TrustFile(str(path), audience="q")
     path.write_text(BAD)
     for _ in range(3):
         await trust.look()
@@ -75,7 +75,7 @@ async def test_a_bad_file_changes_nothing_and_is_complained_of_once(path: Path, 
 
 
 async def test_a_file_that_others_may_write_now_changes_nothing(path: Path, lines: list[tuple[str, str]]) -> None:
-    trust = TrustFile(str(path))
+    trust = TrustFile(str(path), audience="q")
     path.write_text(BETTER)
     path.chmod(0o666)
     await trust.look()
@@ -87,7 +87,7 @@ async def test_a_file_that_others_may_write_now_changes_nothing(path: Path, line
 
 
 async def test_a_file_that_is_gone_changes_nothing(path: Path, lines: list[tuple[str, str]]) -> None:
-    trust = TrustFile(str(path))
+    trust = TrustFile(str(path), audience="q")
     path.unlink()
     await trust.look()
     assert jobs(trust) == {"a"}
@@ -104,7 +104,7 @@ async def test_the_swap_of_a_link_is_seen_as_a_config_map_is_updated(tmp_path: P
         os.utime(tmp_path / version / "trust.toml", (1, 1))
     (tmp_path / "data").symlink_to("1")
     (tmp_path / "trust.toml").symlink_to("data/trust.toml")
-    trust = TrustFile(str(tmp_path / "trust.toml"))
+    trust = TrustFile(str(tmp_path / "trust.toml"), audience="q")
     (tmp_path / "new").symlink_to("2")
     (tmp_path / "new").rename(tmp_path / "data")
     await trust.look()
@@ -114,4 +114,4 @@ async def test_the_swap_of_a_link_is_seen_as_a_config_map_is_updated(tmp_path: P
 def test_a_bad_file_at_the_start_is_an_error(path: Path) -> None:
     path.write_text(BAD)
     with pytest.raises(ConfigError, match="has nothing to run"):
-        TrustFile(str(path))
+        TrustFile(str(path), audience="q")

@@ -25,6 +25,8 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "run": "Receive jobs and run them until a signal says stop.",
         "send": "Put one job on the queue, or many.",
         "dead": "Look into the dead-letter queue; send messages back from it, or drop them.",
+        "keygen": "Make a key that a producer signs its jobs with.",
+        "sign": "Sign one job, for producers in other languages.",
         "check": "Look at everything that run needs, and say what to do about it.",
         "setup": "Create the queue, its dead-letter queue and the table, or what is missing of them.",
     }

@@ -12,11 +12,12 @@ import shlex
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from sqsjkr.backends import Connections, sender_class
+from sqsjkr.backends import Connections, Part, sender_class
 from sqsjkr.cli.exit_codes import FAILED, INTERRUPTED, OK
 from sqsjkr.cli.options import add_where
 from sqsjkr.cli.progress import Progress
@@ -27,6 +28,8 @@ from sqsjkr.errors import BackendUnavailable, ConfigError, InvalidJob
 from sqsjkr.job import DECLARED, NAMES, Kind, decode, encode, for_sqs, unknown_names
 from sqsjkr.sender import LONGEST, Rejected, Sender, Terms
 from sqsjkr.telemetry.trace import from_variables
+from sqsjkr.trust.policy import SIGNATURE_LIFE
+from sqsjkr.trust.signer import Signer, signer
 
 PAUSE = 0.2
 """Seconds without input after which the jobs read so far are sent: a slow producer's do not wait for a full batch."""
@@ -90,6 +93,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="",
         help="FIFO queue: message group, required; standard queue: tenant id (fair queues)",
     )
+    how.add_argument(
+        "--sign", metavar="KEY", default="", help="sign it: a private key's file, or kms:ALIAS, kms:ALIAS#ID"
+    )
     how.add_argument("--dedup-id", metavar="ID", default="", help="deduplication id, FIFO queues only (default: new)")
 
 
@@ -104,9 +110,9 @@ def execute(arguments: argparse.Namespace) -> int:
         attributes=from_variables(os.environ),
     )
     if not arguments.json:
-        sys.stdout.write(f"{send_one(config, fields, terms)}\n")
+        sys.stdout.write(f"{send_one(config, fields, terms, sign=arguments.sign)}\n")
         return OK
-    tally = send_many(config, arguments.json, terms)
+    tally = send_many(config, arguments.json, terms, sign=arguments.sign)
     if tally.stopped:
         complain(tally.stopped)
     sys.stdout.write(f"{tally.text}\n")
@@ -158,8 +164,8 @@ def _delay(text: str) -> float:
     return delay
 
 
-def send_one(config: Config, fields: Mapping[str, object], terms: Terms) -> str:
-    """Send one job and return its message id. ``fields`` are named as in a message's body.
+def send_one(config: Config, fields: Mapping[str, object], terms: Terms, *, sign: str = "") -> str:
+    """Send one job and return its message id. ``fields`` are named as in a message's body, ``sign`` is what signs it.
 
     Raises:
         ConfigError: the fields make no valid job.
@@ -174,14 +180,14 @@ def send_one(config: Config, fields: Mapping[str, object], terms: Terms) -> str:
         raise ConfigError(f"invalid job: {why}") from why
     if len(body.encode()) > LONGEST:
         raise ConfigError(f"invalid job: {len(body.encode())} bytes, expected at most {LONGEST}")
-    with asyncio.Runner() as runner, _opened(runner, config, terms) as outbox:
+    with asyncio.Runner() as runner, _opened(runner, config, terms, sign) as outbox:
         answer = runner.run(outbox.send([body]))[0]
     if isinstance(answer, Rejected):
         raise BackendUnavailable(f"not sent: {answer.reason}")
     return answer
 
 
-def send_many(config: Config, source: str, terms: Terms) -> Tally:
+def send_many(config: Config, source: str, terms: Terms, *, sign: str = "") -> Tally:
     """Send each line of the file ``source`` ("-": stdin) as one job; at most one batch of them is in memory.
 
     Each line that was not sent is an error on stderr: "jobs.jsonl:17: why".
@@ -193,7 +199,7 @@ def send_many(config: Config, source: str, terms: Terms) -> Tally:
     name = "stdin" if source == "-" else source
     tally = Tally()
     under_way: Sequence[_Line] = ()
-    with _reading(source) as fd, asyncio.Runner() as runner, _opened(runner, config, terms) as outbox:
+    with _reading(source) as fd, asyncio.Runner() as runner, _opened(runner, config, terms, sign) as outbox:
         signals, progress = _Signals(), Progress(fd)
 
         def reject(line: int, reason: str) -> None:
@@ -319,22 +325,46 @@ def _reading(source: str) -> Iterator[int]:
         os.close(fd)
 
 
+class _Outbox:
+    """A sender, and what signs the messages before it sends them."""
+
+    def __init__(self, sender: Sender, signer: Signer | None) -> None:
+        self._sender = sender
+        self._signer = signer
+        self.size = sender.size
+        """The most messages that one ``send`` takes."""
+
+    async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
+        """As ``Sender.send``."""
+        if self._signer is None:
+            return await self._sender.send(bodies)
+        now = time.time()
+        signatures = await asyncio.gather(*(self._signer.sign(body, now) for body in bodies))
+        return await self._sender.send(bodies, signatures)
+
+
 @contextlib.contextmanager
-def _opened(runner: asyncio.Runner, config: Config, terms: Terms) -> Iterator[Sender]:
+def _opened(runner: asyncio.Runner, config: Config, terms: Terms, sign: str) -> Iterator[_Outbox]:
     stack = AsyncExitStack()
     try:
-        yield runner.run(_open(stack, config, terms))
+        yield runner.run(_open(stack, config, terms, sign))
     finally:
         runner.run(stack.aclose())
 
 
-async def _open(stack: AsyncExitStack, config: Config, terms: Terms) -> Sender:
+async def _open(stack: AsyncExitStack, config: Config, terms: Terms, sign: str) -> _Outbox:
     connections = Connections(config)
     sender: Sender = sender_class(config).configured(connections, terms)
-    for part in (connections, sender):
-        stack.push_async_callback(part.close)
+    key = _signer(config, sign) if sign else None
+    parts: list[Part] = [connections, sender, *([key] if key else [])]
+    for part in parts:
         await part.open()
-    return sender
+        stack.push_async_callback(part.close)
+    return _Outbox(sender, key)
+
+
+def _signer(config: Config, name: str) -> Signer:
+    return signer(name, audience=config.audience, life=SIGNATURE_LIFE, profile=config.profile, region=config.region)
 
 
 class _Signals:

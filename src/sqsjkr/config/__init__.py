@@ -106,6 +106,11 @@ class Config:
     local: str = field(default="", metadata=_in("", rules.text))
     """Directory of the embedded store, which then stands in for SQS and DynamoDB. In no file: it is ``--local``."""
 
+    @property
+    def audience(self) -> str:
+        """The queue's name in signatures: its own, or "local" for the embedded store."""
+        return "local" if self.local else self.queue_url.rpartition("/")[2] or self.queue_name
+
     def __new__(cls, **given: object) -> Self:
         """Refuse an unknown setting as the file's is refused, instead of with a TypeError."""
         known = [item.name for item in fields(cls)]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from sqsjkr.attempt import Attempt
 from sqsjkr.errors import ConfigError
+from sqsjkr.message import SIGNATURE
 from sqsjkr.outcome import Ending, Outcome
 from sqsjkr.reader import unknown
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.trust import file
+from sqsjkr.trust.keys import read_set
 from sqsjkr.trust.policy import UNSIGNED, Policy, Verdict
+from sqsjkr.trust.signature import Verifier, claim_key, token_ids
 
 LOOK_EVERY = 10.0
 """Seconds between two looks at the file."""
@@ -28,25 +32,39 @@ class InForce:
     """A trust file as it was read, and what tells it from a later one."""
 
     policy: Policy
+    verifier: Verifier | None
+    """None without keys: signatures are then not looked at."""
+    absent: frozenset[str]
+    """The ids of keys that producers name and no key has."""
     digest: str
     """SHA-256 of the file, in hex."""
+    files: tuple[str, ...]
+    """The file, and those of the keys."""
     stamps: tuple[_Stamp, ...]
-    """Of the file, and of the file of keys."""
+    """Of the files."""
 
     @property
     def text(self) -> str:
         """What the log says of it."""
         policy = self.policy
         mode = "enforced" if policy.enforce else "as warnings only"
-        return f"{mode}, producers: {len(policy.producers)}, jobs: {len(policy.jobs)}, SHA-256 {self.digest[:16]}"
+        absent = f", no key of id {', '.join(sorted(self.absent))}" if self.absent else ""
+        counts = f"producers: {len(policy.producers)}, jobs: {len(policy.jobs)}"
+        return f"{mode}, {counts}{absent}, SHA-256 {self.digest[:16]}"
 
 
 class TrustFile:
-    """Keeps the file at ``path`` in force. Raises ``ConfigError`` if it is not a good one at the start."""
+    """Keeps the file at ``path`` in force. Raises ``ConfigError`` if it is not a good one at the start.
 
-    def __init__(self, path: str) -> None:
+    ``audience`` is the name of the queue in signatures. ``claims``: whether messages are claimed at all, without which
+    a signature could be used again and again.
+    """
+
+    def __init__(self, path: str, *, audience: str, claims: bool = True) -> None:
         self._path = path
-        self.in_force = _read(path)
+        self._audience = audience
+        self._claims = claims
+        self.in_force = self._read()
         self._seen = self.in_force.stamps
         emit(Event.TRUST_LOADED, f"{path}: {self.in_force.text}", sha256=self.in_force.digest)
 
@@ -58,18 +76,35 @@ class TrustFile:
 
     async def look(self) -> None:
         """Read the file again if it has changed. One that is bad changes nothing, and is complained of once."""
-        stamps = await asyncio.to_thread(_stamps, self._path, self.in_force)
+        stamps = await asyncio.to_thread(_stamps, self.in_force.files)
         if stamps == self._seen:
             return
         self._seen = stamps
         try:
-            self.in_force = await asyncio.to_thread(_read, self._path)
+            self.in_force = await asyncio.to_thread(self._read)
         except ConfigError as mistakes:
             for line in str(mistakes).splitlines():
                 emit(Event.TRUST_INVALID, f"{line} (the file of SHA-256 {self.in_force.digest[:16]} stays in force)")
             return
         self._seen = self.in_force.stamps
         emit(Event.TRUST_LOADED, f"{self._path}: {self.in_force.text}", sha256=self.in_force.digest)
+
+    def _read(self) -> InForce:
+        before = _stamp(self._path)  # before the content: what changes in between is seen at the next look
+        content, found = file.read(self._path)
+        if found.keys and not self._claims:
+            raise ConfigError(f'{self._path}: keys: signatures need claims, expected a [kicker] throttler but "none"')
+        stamps = before, *_stamps(found.keys)
+        keys = read_set(found.keys)
+        policy = found.policy
+        return InForce(
+            policy=policy,
+            verifier=Verifier(keys, audience=self._audience, life=policy.signature_life) if keys else None,
+            absent=found.listed - keys.keys(),
+            digest=hashlib.sha256(content).hexdigest(),
+            files=(self._path, *found.keys),
+            stamps=stamps,
+        )
 
 
 class Judge:
@@ -84,8 +119,11 @@ class Judge:
         message, job = attempt.message, attempt.job
         if job is None:
             raise RuntimeError("an attempt comes here only with a job")
-        policy = self._trust.in_force.policy
-        proof = UNSIGNED
+        in_force = self._trust.in_force
+        policy, token, proof = in_force.policy, message.attributes.get(SIGNATURE) or job.signature, UNSIGNED
+        if token and in_force.verifier:
+            text = message.body if SIGNATURE in message.attributes else job.signed
+            proof = in_force.verifier.prove(token, text, message.sent_at)
         verdict = policy.judge(job, attempt.plan, message.sender, proof)
         attempt.audit = {
             "producer": verdict.producer or None,
@@ -97,9 +135,12 @@ class Judge:
             return unknown(attempt, verdict.complaint)
         if verdict.complaint and (policy.enforce or verdict.job is None):
             attempt.refusal = Ending(Outcome.REFUSED, verdict.complaint)
+            attempt.rival_key = claim_key(*ids) if (ids := token_ids(token)) else ""
             return None
         if verdict.complaint:
             self._warn(attempt, verdict)
+        elif proof.token:
+            attempt.claim_key = claim_key(proof.key, proof.token)
         attempt.job, attempt.plan = verdict.job, verdict.plan
         return None
 
@@ -120,14 +161,8 @@ class Judge:
         )
 
 
-def _read(path: str) -> InForce:
-    stamps = _stamps(path)  # before the content: what changes in between is seen at the next look
-    content, found = file.read(path)
-    return InForce(policy=found.policy, digest=hashlib.sha256(content).hexdigest(), stamps=stamps)
-
-
-def _stamps(path: str, _known: InForce | None = None) -> tuple[_Stamp, ...]:
-    return (_stamp(path),)
+def _stamps(paths: Sequence[str]) -> tuple[_Stamp, ...]:
+    return tuple(_stamp(path) for path in paths)
 
 
 def _stamp(path: str) -> _Stamp:

@@ -13,6 +13,7 @@ from sqsjkr.config import rules, sections
 from sqsjkr.config.file import plain
 from sqsjkr.errors import ConfigError, InvalidJob
 from sqsjkr.job import field_value
+from sqsjkr.message import LONGEST_SIGNATURE_LIFE
 from sqsjkr.trust import patterns
 from sqsjkr.trust.modes import guarded
 from sqsjkr.trust.policy import (
@@ -28,8 +29,6 @@ from sqsjkr.trust.policy import (
 )
 from sqsjkr.trust.words import Word
 
-LONGEST_SIGNATURE_LIFE = 3600.0
-"""Seconds: claims are kept for this much longer, or a signature could be used again at the end of a retention."""
 SCHEMES = ("file", "ssm", "secretsmanager")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -44,8 +43,8 @@ class TrustFile:
     """A trust file as it was read."""
 
     policy: Policy
-    keys: str = ""
-    """The path of the JWK set; "" if there is none."""
+    keys: tuple[str, ...] = ()
+    """The paths of the JWK sets."""
     listed: frozenset[str] = frozenset()
     """The ids of keys that producers name."""
 
@@ -86,13 +85,13 @@ class _Parser:
             signature_life=given.get("signature_life", SIGNATURE_LIFE),
             secrets_age=given.get("secrets_age", SECRETS_AGE),
         )
-        keys = given.get("keys", "")
+        keys = tuple(str(Path(self._path).parent / keys) for keys in given.get("keys", ()))
         if not keys:
             for producer, table in producers:
                 if producer.keys:
                     self._mistake(("producer", producer.name, "key"), table["key"], 'keys = "FILE" at the top, too')
         listed = frozenset(key for producer, _ in producers for key in producer.keys)
-        return TrustFile(policy=policy, keys=str(Path(self._path).parent / keys) if keys else "", listed=listed)
+        return TrustFile(policy=policy, keys=keys, listed=listed)
 
     def _tables(self, section: str, tables: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Each table of a section, by the name that the operator gave it."""
@@ -311,7 +310,7 @@ def _field(name: str) -> Callable[[object], object]:
 
 _TOP: Mapping[str, Callable[[Any], Any]] = {
     "mode": rules.choice("enforce", "warn"),
-    "keys": rules.filled,
+    "keys": _strings,
     "signature_life": rules.seconds(LONGEST_SIGNATURE_LIFE, above_zero=True),
     "secrets_age": rules.seconds(86_400),
 }

@@ -44,7 +44,13 @@ from sqsjkr.telemetry.requests import Requests
 
 __all__ = ["AWS", "AWSError", "AWSRefused", "AWSUnavailable", "ConditionFailed"]
 
-_TARGETS = {"sqs": "AmazonSQS.", "dynamodb": "DynamoDB_20120810."}
+_TARGETS = {
+    "sqs": "AmazonSQS.",
+    "dynamodb": "DynamoDB_20120810.",
+    "kms": "TrentService.",
+    "secretsmanager": "secretsmanager.",
+    "ssm": "AmazonSSM.",
+}
 _FIRST_PAUSE = 0.05  # seconds; doubled with every attempt
 _LONGEST_PAUSE = 5.0
 _CONNECTING = 0.6  # of the patience: a connection that takes longer fails, and is known to have carried nothing
@@ -82,7 +88,7 @@ class _Request:
 
 
 class AWS:
-    """Calls to SQS and DynamoDB.
+    """Calls to SQS and DynamoDB, to KMS, Secrets Manager and Systems Manager.
 
     ``profile`` and ``region`` as in ``Account``. ``patience`` is the seconds that one answer may take, connecting
     included and a long poll's own wait excluded. ``requests`` counts what is sent. Open it in the event loop that will
@@ -170,7 +176,7 @@ class AWS:
         attempts: int = 4,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """Send ``payload`` to ``operation`` of "sqs" or "dynamodb" and return the answer.
+        """Send ``payload`` to ``operation`` of a service ("sqs", "dynamodb", "kms", ...) and return the answer.
 
         ``timeout`` is seconds for one attempt, connecting and reading included; None for the patience of this
         object. ``waiting`` is added to it: the seconds that a long poll waits by itself. A call that fails for a

@@ -13,7 +13,8 @@ import time
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
-CONTENT_TYPE = "application/x-amz-json-1.0"
+_VERSION = {"sqs": "1.0", "dynamodb": "1.0"}
+"""The version of Amazon's JSON protocol that a service speaks; that of all others is 1.1 (botocore's models)."""
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
@@ -51,8 +52,9 @@ class Signer:
     def __init__(self, *, service: str, region: str, host: str, path: str = "/") -> None:
         self._service = service
         self._region = region
+        self._content_type = f"application/x-amz-json-{_VERSION.get(service, '1.1')}"
         canonical = quote(re.sub("/+", "/", path or "/"), safe="/~")
-        self._top = f"POST\n{canonical}\n\ncontent-type:{CONTENT_TYPE}\nhost:{host}\nx-amz-date:"
+        self._top = f"POST\n{canonical}\n\ncontent-type:{self._content_type}\nhost:{host}\nx-amz-date:"
         self._day = _Day("", "", b"")
         self._second = -1
         self._stamp = ""
@@ -66,7 +68,7 @@ class Signer:
         date = stamp[:8]
         if self._day.secret != keys.secret_key or self._day.date != date:
             self._day = _Day(keys.secret_key, date, self._derive(keys.secret_key, date))
-        headers = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": target, "X-Amz-Date": stamp}
+        headers = {"Content-Type": self._content_type, "X-Amz-Target": target, "X-Amz-Date": stamp}
         if keys.token:
             headers["X-Amz-Security-Token"] = keys.token
             token, signed = (

@@ -17,7 +17,7 @@ from sqsjkr import clock
 from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
-from sqsjkr.message import Message
+from sqsjkr.message import SIGNATURE, Message
 from sqsjkr.queue import Burial, Delivery, Hiding, Lapsed, Queue, QueueFacts
 
 RETENTION = 14 * 86_400.0
@@ -41,13 +41,21 @@ class SQLiteQueue(Queue):
         return cls(connections.once(Store, connections.settings.local), budget=budget)
 
     async def send(
-        self, bodies: Sequence[str], *, delay: float = 0.0, attributes: Mapping[str, str] = MappingProxyType({})
+        self,
+        bodies: Sequence[str],
+        signatures: Sequence[str] = (),
+        *,
+        delay: float = 0.0,
+        attributes: Mapping[str, str] = MappingProxyType({}),
     ) -> list[str]:
         """Put messages on the queue, durably, in one transaction. Returns their ids, in order."""
         now = time.time()
-        carried = json.dumps(dict(attributes)) if attributes else None
         sender = user_name()
-        rows = [(str(uuid.uuid4()), body, now, now + delay, sender, carried) for body in bodies]
+        each = [{**attributes, SIGNATURE: signature} for signature in signatures] or [dict(attributes)] * len(bodies)
+        rows = [
+            (str(uuid.uuid4()), body, now, now + delay, sender, json.dumps(carried) if carried else None)
+            for body, carried in zip(bodies, each, strict=True)
+        ]
         insert = "INSERT INTO message (id, body, sent, visible, sender, attributes) VALUES (?, ?, ?, ?, ?, ?)"
         await self._store.write(lambda db: db.executemany(insert, rows))
         return [row[0] for row in rows]

@@ -35,9 +35,11 @@ class SQLiteSender(Sender):
         """Open the store, or create it. Raises ``BackendRefused`` if that is impossible."""
         await self._store.open()
 
-    async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
+    async def send(self, bodies: Sequence[str], signatures: Sequence[str] = ()) -> list[str | Rejected]:
         """Send all of them, or raise ``BackendUnavailable``."""
-        return list(await self._queue.send(bodies, delay=self._terms.delay, attributes=self._terms.attributes))
+        terms = self._terms
+        sent = await self._queue.send(bodies, signatures, delay=terms.delay, attributes=terms.attributes)
+        return list(sent)
 
     async def close(self) -> None:
         """Close the file."""

@@ -12,6 +12,7 @@ from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.errors import BackendRefused, ConfigError
+from sqsjkr.message import SIGNATURE
 from sqsjkr.sender import LONGEST, Rejected, Sender, Terms
 
 _TRIES = 6
@@ -48,10 +49,13 @@ class SQSSender(Sender):
         """Send to the queue of the settings."""
         return cls(QueueClient.configured(connections), terms)
 
-    async def send(self, bodies: Sequence[str]) -> list[str | Rejected]:
+    async def send(self, bodies: Sequence[str], signatures: Sequence[str] = ()) -> list[str | Rejected]:
         """Send one batch. Retries, with pauses, what was throttled and what failed at AWS."""
         answers: dict[str, str | Rejected] = {}
         entries = [self._entry(str(n), body) for n, body in enumerate(bodies)]
+        for entry, signature in zip(entries, signatures, strict=False):  # none, or one for each
+            signed = {SIGNATURE: {"DataType": "String", "StringValue": signature}}
+            entry["MessageAttributes"] = {**entry.get("MessageAttributes", {}), **signed}
         await self._send(entries, answers)
         return [answers[entry["Id"]] for entry in entries]
 
