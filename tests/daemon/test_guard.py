@@ -342,6 +342,20 @@ def test_a_stray_signal_ends_neither_guard_nor_worker_nor_backstop(
     assert guard.wait() == 7
 
 
+def test_a_stray_usr2_ends_no_job(start: Start, tmp_path: Path) -> None:
+    send(tmp_path, f"touch {tmp_path}/begun; until [ -e {tmp_path}/end ]; do sleep 0.05; done")
+    guard = start()
+    wait_until((tmp_path / "begun").exists, description="the job ran")
+    for pid in (guard.pid, worker_of(guard)):
+        os.kill(pid, signal.SIGUSR2)
+
+    send(tmp_path, f"touch {tmp_path}/next")
+    wait_until((tmp_path / "next").exists, description="the next job ran")
+    (tmp_path / "end").touch()
+    wait_until(lambda: guard.stderr.count("succeeded") == 2, description="both ended by themselves")
+    assert "worker.stopping" not in guard.stderr
+
+
 def test_usr1_lets_running_jobs_end_and_takes_no_new_ones(start: Start, tmp_path: Path) -> None:
     send(tmp_path, f"touch {tmp_path}/begun; until [ -e {tmp_path}/end ]; do sleep 0.05; done")
     config = "[kicker]\nmax_concurrent_num = 1\ngrace_period = 0\n"

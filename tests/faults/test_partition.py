@@ -118,6 +118,23 @@ def test_a_worker_cut_off_from_both_ends_all_its_jobs_and_they_run_again(
     assert sorted(note.worker for note in history.notes() if note.event == "end") == ["b", "b"]
 
 
+def test_an_outage_of_the_table_is_probed_without_taking_messages(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    a = worker("a", scale=SCALE, max_concurrent_num=1)  # so no poll is under way while the job's claim is asked for
+    proxy.cut("a", "dynamodb")
+    fleet.send_job(command=history.command("job"))
+    a.wait_for_line("table.unreachable")
+    servers.wait_until(lambda: fleet.depth() == (1, 0, 0), description="the message was back")
+    received, probed = len(proxy.seen("ReceiveMessage", worker="a")), len(proxy.seen("UpdateItem", worker="a"))
+
+    servers.wait_until(lambda: len(proxy.seen("UpdateItem", worker="a")) > probed + 4, description="heartbeats tried")
+    assert len(proxy.seen("ReceiveMessage", worker="a")) == received
+    assert fleet.depth() == (1, 0, 0), "any other worker may have it"
+    proxy.heal("a", "dynamodb")
+    servers.wait_until(lambda: history.has("end", "job"), description="the job ran")
+
+
 @pytest.mark.parametrize(("service", "refuse"), [("sqs", False), ("dynamodb", True)])
 def test_a_service_that_is_down_at_the_start_is_waited_for(
     service: str, refuse: bool, worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History

@@ -99,6 +99,7 @@ class Backlog:
         the slots have been full for long or the brake has been held for a while.
         """
         now = clock.now()
+        self._brake.look()  # a long poll may last for a while yet
         held = now - self._brake.held_since > self._budget.ready_for
         if self._slots.free and not held:
             return [], []
