@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import random
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import daemons
-from faults import checker
+from faults import checker, pairs
 from faults.checker import Sent, Violation
 from faults.history import KINDS, History
 from faults.mischief import Agenda, Mischief, Seat
@@ -43,6 +45,8 @@ class Chaos:
         self._sent: dict[str, Sent] = {}
         self._messages: dict[str, str] = {}
         self._poisons: list[str] = []
+        self._problems: list[Violation] = []
+        self._lonely = 0
         self._report = Report(plan)
         self._stack = contextlib.ExitStack()
         self.seats: list[Seat] = []
@@ -54,11 +58,12 @@ class Chaos:
         with self._stack:
             self.seats += [Seat(f"w{number}", self._start) for number in range(1, self.plan.workers + 1)]
             self._put_down_jobs(begun)
-            self._mischief.put_down(begun)
+            self._put_down_faults(begun)
             self._follow(begun + self.plan.seconds)
             self._heal()
             problems = self._settle()
             problems += self._stop()
+            problems += self._problems
         self._report.seconds = now() - begun
         self._judge(problems)
         return self._report
@@ -68,6 +73,33 @@ class Chaos:
         while at < begun + self.plan.seconds:
             at += self._random.expovariate(self.plan.jobs_a_second)
             self._agenda.at(at, self._send)
+
+    def _put_down_faults(self, begun: float) -> None:
+        """Spread single faults and pairs over the run, the same for the same seed."""
+        plan, draw, at = self.plan, random.Random(f"{self.plan.seed} faults"), begun + 1.0
+        faults = [name for name, weight in plan.faults.items() for _ in range(weight)]
+        names = itertools.chain.from_iterable(draw.sample(plan.pairs, len(plan.pairs)) for _ in itertools.count())
+        while at < begun + plan.seconds - min(plan.lease, plan.seconds) / 3:
+            randomness = random.Random(draw.random())
+            if plan.pairs and (not faults or draw.random() < 0.3):
+                what = partial(pairs.do, next(names), self._mischief, randomness, self._burst)
+            else:
+                what = partial(getattr(self._mischief, draw.choice(faults)), randomness)
+            self._agenda.at(at, what)
+            at += draw.expovariate(1 / plan.pause) if faults else plan.pause
+
+    def _burst(self, draw: random.Random) -> None:
+        """Jobs with something to lose: see `pairs`."""
+        lock = {"lock_id": f"lock-{draw.randrange(self.plan.locks)}"}
+        for beats in draw.sample([0, 2, 5, 12], 3):
+            self._send_job(draw.choice(KINDS), beats, dict(lock), as_it_is=True)
+        self._send_job("plain", 1, lock | {"abort_if_locked": True}, as_it_is=True, must_end=False)
+        for beats in (0, 4):
+            self._lonely += 1
+            fields = {"lock_id": f"lonely-{self._lonely}", "abort_if_locked": True}
+            self._send_job(draw.choice(KINDS), beats, fields, as_it_is=True)
+        for beats in (4, 15):
+            self._send_job(draw.choice(KINDS), beats, {}, as_it_is=True)
 
     def _follow(self, until: float) -> None:
         while now() < until:
@@ -80,9 +112,15 @@ class Chaos:
             if seat.daemon.is_running():
                 continue
             if seat.restart_at is None:
+                self._look_at_the_exit(seat)
                 seat.restart_at = now() + self._random.uniform(0, self.plan.lease / 3)
             elif now() >= seat.restart_at:
                 seat.start()
+
+    def _look_at_the_exit(self, seat: Seat) -> None:
+        if seat.asked_to_stop and not seat.hurt and (code := seat.daemon.wait()) != 0:
+            text = f"{seat.worker} was asked to stop and left with exit code {code}"
+            self._problems.append(Violation(promise="a stop is orderly", text=text))
 
     def _start(self, name: str, number: int) -> daemons.Daemon:
         config = self._fleet.config(
@@ -97,6 +135,7 @@ class Chaos:
             env=environment(self._proxy.listen(name), f"{name}.{number}"),
             config=config,
             command=launch(self.plan.scale),
+            own_log=True,
             own_socket=False,
         )
         return self._stack.enter_context(begun)
@@ -114,10 +153,11 @@ class Chaos:
             beats = self._random.choice([0, 1, 3, 5, 8, int(self.plan.lease * 12) if chance < 0.1 else 4])
         self._send_job(self._random.choice(KINDS), beats, fields)
 
-    def _send_job(self, kind: str, beats: int, fields: dict[str, object], *, last: bool = False) -> None:
+    def _send_job(
+        self, kind: str, beats: int, fields: dict[str, object], *, as_it_is: bool = False, must_end: bool = True
+    ) -> None:
         job = f"{kind}-{len(self._sent)}"
-        must_end = True
-        chance = 1.0 if last else self._random.random()
+        chance = 1.0 if as_it_is else self._random.random()
         if chance < 0.05:
             fields["life_time"], must_end = "1s", False
         elif chance < 0.2:
@@ -137,7 +177,7 @@ class Chaos:
     def _settle(self) -> list[Violation]:
         """Wait until every job has ended and the queue is empty, as long as there is progress."""
         for lock in range(self.plan.locks):
-            self._send_job("plain", 0, {"lock_id": f"lock-{lock}"}, last=True)
+            self._send_job("plain", 0, {"lock_id": f"lock-{lock}"}, as_it_is=True)
         patience, progress, changed = 4 * self.plan.lease + 20, -1, now()
         while now() - changed < patience:
             self._restart()
@@ -173,7 +213,7 @@ class Chaos:
         held = [
             f"lock {row['Id']} is held by {row.get('Owner')}"
             for row in rows
-            if row["Type"] == "lock" and "EventId" in row
+            if row["Type"] == "lock" and "EventId" in row and not row["Id"].startswith("lonely-")
         ]
         return held + [
             f"claim of message {row['Id']} is open"

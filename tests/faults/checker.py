@@ -41,6 +41,8 @@ class Disturbance:
     until: float = FOREVER
     unlocked: bool = True
     """Does it excuse jobs without a lock_id, too?"""
+    again: bool = True
+    """Does it excuse a second run at all? Else only what could not be tidied up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,7 @@ def excuse(earlier: Attempt, later: Attempt, disturbances: Sequence[Disturbance]
     """What happened to the earlier attempt's worker between the two begins, None if nothing did."""
     locked = bool(earlier.begin.lock_id)
     for each in disturbances:
-        concerned = each.worker == earlier.begin.worker and (locked or each.unlocked)
+        concerned = each.again and each.worker == earlier.begin.worker and (locked or each.unlocked)
         if concerned and each.since <= later.begin.time + CLOCK_TICK and each.until >= earlier.begin.time - CLOCK_TICK:
             return each.kind
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from faults.checker import Violation
@@ -39,6 +39,8 @@ class Plan:
     locks: int = 5
     faults: Mapping[str, int] = field(default_factory=lambda: dict(FAULTS))
     """What may happen, each with its weight."""
+    pairs: Sequence[str] = ()
+    """Pairs that happen one after the other, in an order that the seed draws, beside the single faults."""
 
     @property
     def lease(self) -> float:

@@ -11,9 +11,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where pytest finds these modules, too
 
 import servers
+from faults import pairs
 from faults.chaos import Chaos
 from faults.proxy import Proxy
-from faults.report import Plan
+from faults.report import FAULTS, Plan
 from fleet import Fleet
 
 
@@ -28,6 +29,12 @@ def main() -> int:
     parser.add_argument(
         "--pause", type=float, help="seconds between two faults, on average; default: two thirds of a lease"
     )
+    parser.add_argument(
+        "--pair",
+        action="append",
+        choices=sorted(pairs.PAIRS),
+        help="only this pair of faults; may be given several times",
+    )
     parser.add_argument("--keep", type=Path, help="leave history and logs in this directory")
     parser.add_argument("--quiet", action="store_true", help="do not print each fault")
     options = parser.parse_args()
@@ -38,6 +45,8 @@ def main() -> int:
         scale=options.scale,
         jobs_a_second=options.rate,
         pause=options.pause or 20 * options.scale,
+        faults={} if options.pair else FAULTS,
+        pairs=tuple(options.pair or pairs.PAIRS),
     )
     say = (lambda _: None) if options.quiet else (lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="jkr-") as text, servers.ministack() as url:

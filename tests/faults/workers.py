@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -44,14 +45,32 @@ def environment(url: str, worker: str) -> dict[str, str]:
 def fill_disk(daemon: daemons.Daemon) -> None:
     """Let the disk of a daemon's log be full (`own_log`): its worker can write no byte more."""
     if worker := worker_of(daemon):
-        limit = daemon.log.stat().st_size, resource.RLIM_INFINITY
-        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, limit)
+        with contextlib.suppress(OSError):  # it is gone
+            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (daemon.log.stat().st_size, resource.RLIM_INFINITY))
 
 
 def clean_disk(daemon: daemons.Daemon) -> None:
     """Let there be room again."""
     if worker := worker_of(daemon):
-        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        with contextlib.suppress(OSError):
+            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def starve(daemon: daemons.Daemon) -> None:
+    """Leave guard and worker no descriptor beyond those that they have: no pipe, no process, no connection."""
+    for pid in (daemon.pid, *(worker.pid for worker in [worker_of(daemon)] if worker)):
+        with contextlib.suppress(OSError):  # it is gone
+            used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+            _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, most))
+
+
+def feed(daemon: daemons.Daemon) -> None:
+    """Give back what `starve` took."""
+    for pid in (daemon.pid, *(worker.pid for worker in [worker_of(daemon)] if worker)):
+        with contextlib.suppress(OSError):
+            _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
 
 
 def worker_of(daemon: daemons.Daemon) -> daemons.Process | None:
