@@ -130,7 +130,7 @@ class Gate:
         job, message = _job(attempt), attempt.message
         # A copy must not have the lock, not even until its claim is answered: another job with abort_if_locked would
         # give up for nothing.
-        may_be_a_copy = message.receive_count > 1
+        may_be_a_copy = self._may_have_a_copy(message)
         refusal = attempt.refusal or _wrong_time(job, message, message.age_at(self._now()))
         if refusal is not None and refusal.outcome is Outcome.EARLY:
             return refusal
@@ -204,14 +204,29 @@ class Gate:
         if asking := self._asking.pop(lock_id, None):
             asking.set_result(None)
 
-    def _taken(self, attempt: Attempt, job: Job, why: str, holder: Holder | None) -> Ending:
-        """Refuse. A job may give up only for another job's lock.
+    def _may_have_a_copy(self, message: Message) -> bool:
+        """Whether another worker may have, or have had, this message as well."""
+        return (
+            message.receive_count > 1
+            or self._room.met_copy(message)
+            or self._now() >= self._proof.hidden_until(message)
+        )
 
-        A redelivery therefore waits out the lease that its own earlier delivery may have left behind.
+    def _is_of_another_job(self, message: Message, job: Job, holder: Holder | None) -> bool:
+        """Whether the lock is surely not held by another delivery of this message.
+
+        Where the holder's message is unknown (a worker of another release), the lock of a delivery that has ended is
+        free a lease later, when its worker is seen dead.
         """
-        message = attempt.message
-        may_be_its_own = message.receive_count > 1 and self._now() - message.received_at < self._budget.longest_stay
-        outcome = Outcome.ABORTED if job.abort_if_locked and not may_be_its_own else Outcome.LOCKED
+        if holder is not None and holder.message_id:
+            return holder.message_id != message.id
+        waited = self._room.waited(message, f"lock {job.lock_id}")
+        return waited >= self._budget.longest_stay or not self._may_have_a_copy(message)
+
+    def _taken(self, attempt: Attempt, job: Job, why: str, holder: Holder | None) -> Ending:
+        """Refuse. A job may give up only for another job's lock, not for that of another delivery of its message."""
+        is_other = self._is_of_another_job(attempt.message, job, holder)
+        outcome = Outcome.ABORTED if job.abort_if_locked and is_other else Outcome.LOCKED
         return Ending(outcome, f"lock_id={job.lock_id} {why}", self._budget.pause, holder=holder)
 
 

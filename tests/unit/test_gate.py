@@ -20,7 +20,7 @@ from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason
 from sqsjkr.policy import Limits, Policy
-from sqsjkr.runs import Run
+from sqsjkr.runs import Holder, Run
 from sqsjkr.telemetry.events import Event
 from sqsjkr.telemetry.outage import Outage
 from sqsjkr.throttler import Answer, Claim, NoThrottler, Throttler
@@ -317,15 +317,65 @@ async def test_a_stopping_worker_admits_no_job_and_says_why(room: WaitingRoom) -
     assert refusal == Ending(Outcome.INTERRUPTED, "the worker is stopping")
 
 
-async def test_a_redelivered_job_does_not_give_up_for_the_lock_of_its_own_dead_delivery(room: WaitingRoom) -> None:
+async def test_a_redelivered_job_does_not_give_up_for_the_lock_of_its_own_dead_delivery() -> None:
     """It waits until a dead worker's lease is over for sure; only another job's lock is still held then."""
+    time = [0.0]
+    room = WaitingRoom(bound=10, now=lambda: time[0])
     gate = a_gate(Taken(), Notebook(), room)
     cautious = {"lock_id": "nightly", "abort_if_locked": True, "receive_count": 2}
     attempt = an_attempt(**cautious)
     assert outcome_of(await gate.admit(attempt)) is Outcome.LOCKED
     await give_back(gate, attempt)
-    assert outcome_of(await gate.admit(an_attempt(held=STANDARD.longest_stay, **cautious))) is Outcome.ABORTED
+    assert room.park(attempt.message, "lock nightly", expires=float("inf"))
+    time[0] = STANDARD.longest_stay - 0.1
+    again = an_attempt(**cautious)
+    assert outcome_of(await gate.admit(again)) is Outcome.LOCKED
+    await give_back(gate, again)
+    time[0] = STANDARD.longest_stay
+    assert outcome_of(await gate.admit(an_attempt(**cautious))) is Outcome.ABORTED
     assert outcome_of(await gate.admit(an_attempt("n", **cautious | {"receive_count": 1}))) is Outcome.ABORTED
+
+
+async def test_a_job_that_met_its_copy_does_not_give_up_for_the_lock_of_that_one(room: WaitingRoom) -> None:
+    """The copy ran elsewhere and was stopped: it gave back its claim, and its lock is free a lease later."""
+    notebook, cautious = Notebook(m="another worker"), {"lock_id": "nightly", "abort_if_locked": True}
+    gate = a_gate(Taken(), notebook, room)
+    attempt = an_attempt(**cautious)
+    assert outcome_of(await gate.admit(attempt)) is Outcome.BUSY
+    assert room.park(attempt.message, "message m", expires=float("inf"), stay=STANDARD.longest_stay)
+    notebook.claims.clear()
+    for _ in range(2):
+        again = an_attempt(**cautious)
+        assert outcome_of(await gate.admit(again)) is Outcome.LOCKED
+        await give_back(gate, again)
+        assert room.park(again.message, "lock nightly", expires=float("inf"))
+
+
+@pytest.mark.parametrize(("holder", "outcome"), [("m", Outcome.LOCKED), ("another", Outcome.ABORTED)])
+async def test_a_job_gives_up_if_another_message_holds_its_lock_and_never_for_its_own(
+    holder: str, outcome: Outcome
+) -> None:
+    class Held(NoLocker):
+        async def acquire(self, lock_id: str, owner: str, event_id: str, message_id: str) -> int | Holder:
+            return Holder(message_id=holder)
+
+    time = [0.0]
+    room = WaitingRoom(bound=10, now=lambda: time[0])
+    gate = a_gate(Held(), Notebook(), room)
+    for receive_count in (1, 2):
+        attempt = an_attempt(lock_id="nightly", abort_if_locked=True, receive_count=receive_count)
+        assert outcome_of(await gate.admit(attempt)) is outcome
+        await give_back(gate, attempt)
+    assert room.park(attempt.message, "lock nightly", expires=float("inf"))
+    time[0] = 2 * STANDARD.longest_stay
+    assert outcome_of(await gate.admit(attempt)) is outcome
+
+
+async def test_a_message_that_is_not_hidden_any_more_may_have_a_copy(room: WaitingRoom) -> None:
+    """Its worker was cut off from the queue for a while: it is claimed first, and does not give up for its copy."""
+    cautious = {"lock_id": "nightly", "abort_if_locked": True}
+    gate = a_gate(Taken(), Notebook(), room, hidden_until=0.0)
+    assert outcome_of(await gate.admit(an_attempt(**cautious))) is Outcome.LOCKED
 
 
 class Slow(Notebook):

@@ -150,13 +150,13 @@ async def test_how_long_a_message_waited_is_forgotten_when_it_goes_back(corner: 
     attempt = await corner.attempt()
     await corner.settler.settle(attempt, Ending(Outcome.BUSY))
     assert len(corner.room) == 1
-    assert corner.room._since
-    (woken,) = corner.room.clear()
-    corner.room._since[woken.id] = "message", 0.0  # as ``due`` leaves it
+    assert corner.room.met_copy(attempt.message)
+    corner.room.released(f"message {attempt.message.id}")
+    assert corner.room.due() == [attempt.message]
 
-    await corner.settler.hand_back([woken], "no slot was free for it")
+    await corner.settler.hand_back([attempt.message], "no slot was free for it")
 
-    assert not corner.room._since
+    assert not corner.room.met_copy(attempt.message)
 
 
 async def test_what_follows_a_waiting_head_counts_as_waiting_too(corner: Corner) -> None:

@@ -41,6 +41,19 @@ class _Waiter:
     since: float = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stay:
+    """How long a message has waited for what, its tries in between included."""
+
+    key: str
+    since: float
+    met_copy: bool = False
+
+    def since_for(self, key: str, now: float) -> float:
+        """Since when it waits for ``key``. A long wait for the lock must not cut short the one for a verdict."""
+        return self.since if key == self.key else now
+
+
 class WaitingRoom:
     """Keeps waiters by what they wait for, and lets the oldest of each out when its turn has come.
 
@@ -62,7 +75,7 @@ class WaitingRoom:
         self._jitter = jitter
         self._waiters: dict[str, list[_Waiter]] = {}
         self._next_try: dict[str, float] = {}
-        self._since: dict[str, tuple[str, float]] = {}
+        self._stays: dict[str, _Stay] = {}
         self._number = 0
         self._due_at = float("inf")
 
@@ -90,14 +103,13 @@ class WaitingRoom:
         """
         weight = len(message.body) if weight is None else weight
         now = self._now()
-        waits_for, since = self._since.get(message.id, ("", now))
-        if waits_for != key:  # a long wait for the lock must not cut short the one for a verdict about a dead worker
-            since = now
+        stay_so_far = self._stays.get(message.id, _Stay(key, now))
+        since = stay_so_far.since_for(key, now)
         slots, characters = self._left
         if slots <= 0 or weight > characters or now - since > stay:
-            self._since.pop(message.id, None)
+            self._stays.pop(message.id, None)
             return False
-        self._since[message.id] = key, since
+        self._stays[message.id] = _Stay(key, since, met_copy=stay_so_far.met_copy or key.startswith(COPY))
         self._number += 1
         heapq.heappush(
             self._waiters.setdefault(key, []), _Waiter(message.sent_at, self._number, message, weight, expires, since)
@@ -106,6 +118,17 @@ class WaitingRoom:
         self._due_at = min(self._due_at, next_try, expires)
         self._left = [slots - 1, characters - weight]
         return True
+
+    def waited(self, message: Message, key: str) -> float:
+        """Return for how many seconds this message has waited for ``key``, from its first refusal on."""
+        now = self._now()
+        stay = self._stays.get(message.id)
+        return now - stay.since_for(key, now) if stay else 0.0
+
+    def met_copy(self, message: Message) -> bool:
+        """Return whether this message once waited for a verdict about another delivery of it."""
+        stay = self._stays.get(message.id)
+        return stay is not None and stay.met_copy
 
     def has_older(self, key: str, message: Message) -> bool:
         """Return whether a message waits for ``key`` that was sent before this one."""
@@ -140,14 +163,14 @@ class WaitingRoom:
 
     def forget(self, message: Message) -> None:
         """Forget how long a message has waited: it is settled."""
-        self._since.pop(message.id, None)
+        self._stays.pop(message.id, None)
 
     def clear(self) -> list[Message]:
         """Remove and return all, oldest first."""
         everyone = sorted(waiter for waiters in self._waiters.values() for waiter in waiters)
         self._waiters.clear()
         self._next_try.clear()
-        self._since.clear()
+        self._stays.clear()
         self._due_at = float("inf")
         self._free(everyone)
         return [waiter.message for waiter in everyone]

@@ -26,6 +26,10 @@ class Proof:
         self._throttler = throttler
         self._queue = queue
 
+    def hidden_until(self, message: Message) -> float:
+        """Return until when, on ``clock.now``, the queue surely hands this message to no other worker."""
+        return self._queue.hidden_until(message)
+
     def until(self, attempt: Attempt) -> float:
         """Return until when, on ``clock.now``, this job surely runs nowhere else.
 
