@@ -56,6 +56,7 @@ class Gate:
         self._budget = budget
         self._now = now
         self._holders = _Holders()
+        self._copies = _Copies(room, proof, now, longest_stay=budget.longest_stay)
         self._asking: dict[str, asyncio.Future[None]] = {}
         self._closing: Reason | None = None
 
@@ -130,7 +131,7 @@ class Gate:
         job, message = _job(attempt), attempt.message
         # A copy must not have the lock, not even until its claim is answered: another job with abort_if_locked would
         # give up for nothing.
-        may_be_a_copy = self._may_have_a_copy(message)
+        may_be_a_copy = self._copies.may_exist(message)
         refusal = attempt.refusal or _wrong_time(job, message, message.age_at(self._now()))
         if refusal is not None and refusal.outcome is Outcome.EARLY:
             return refusal
@@ -204,15 +205,28 @@ class Gate:
         if asking := self._asking.pop(lock_id, None):
             asking.set_result(None)
 
-    def _may_have_a_copy(self, message: Message) -> bool:
-        """Whether another worker may have, or have had, this message as well."""
-        return (
-            message.receive_count > 1
-            or self._room.met_copy(message)
-            or self._now() >= self._proof.hidden_until(message)
-        )
+    def _taken(self, attempt: Attempt, job: Job, why: str, holder: Holder | None) -> Ending:
+        """Refuse. A job may give up only for another job's lock, not for that of another delivery of its message."""
+        is_other = self._copies.surely_not_hold(attempt.message, job.lock_id, holder)
+        outcome = Outcome.ABORTED if job.abort_if_locked and is_other else Outcome.LOCKED
+        return Ending(outcome, f"lock_id={job.lock_id} {why}", self._budget.pause, holder=holder)
 
-    def _is_of_another_job(self, message: Message, job: Job, holder: Holder | None) -> bool:
+
+class _Copies:
+    """What is known of other deliveries of a message."""
+
+    def __init__(self, room: WaitingRoom, proof: Proof, now: Callable[[], float], *, longest_stay: float) -> None:
+        self._room = room
+        self._proof = proof
+        self._now = now
+        self._longest_stay = longest_stay
+
+    def may_exist(self, message: Message) -> bool:
+        """Whether another worker may have, or have had, this message as well."""
+        is_visible = self._now() >= self._proof.hidden_until(message)
+        return message.receive_count > 1 or self._room.met_copy(message) or is_visible
+
+    def surely_not_hold(self, message: Message, lock_id: str, holder: Holder | None) -> bool:
         """Whether the lock is surely not held by another delivery of this message.
 
         Where the holder's message is unknown (a worker of another release), the lock of a delivery that has ended is
@@ -220,14 +234,7 @@ class Gate:
         """
         if holder is not None and holder.message_id:
             return holder.message_id != message.id
-        waited = self._room.waited(message, f"lock {job.lock_id}")
-        return waited >= self._budget.longest_stay or not self._may_have_a_copy(message)
-
-    def _taken(self, attempt: Attempt, job: Job, why: str, holder: Holder | None) -> Ending:
-        """Refuse. A job may give up only for another job's lock, not for that of another delivery of its message."""
-        is_other = self._is_of_another_job(attempt.message, job, holder)
-        outcome = Outcome.ABORTED if job.abort_if_locked and is_other else Outcome.LOCKED
-        return Ending(outcome, f"lock_id={job.lock_id} {why}", self._budget.pause, holder=holder)
+        return not self.may_exist(message) or self._room.waited(message, f"lock {lock_id}") >= self._longest_stay
 
 
 class _Holders:

@@ -26,7 +26,7 @@ class Told:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.command = f"cat >> {path}; echo >> {path}"
+        self.command = f'told=$(cat); printf "%s\\n" "$told" >> {path}'  # one write: two may be told at a time
 
     @property
     def facts(self) -> list[dict[str, Any]]:
