@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqsjkr.leases.table import Claiming, Heartbeat, Row, Table
@@ -25,6 +25,8 @@ class Rows:
     locks: dict[str, Lock] = field(default_factory=dict)
     claims: dict[str, Row] = field(default_factory=dict)
     beats: dict[str, int] = field(default_factory=dict)
+    live: dict[str, bytes] = field(default_factory=dict)
+    orders: dict[str, set[str]] = field(default_factory=dict)
 
 
 class MemoryTable(Table):
@@ -121,8 +123,12 @@ class MemoryTable(Table):
         row = self.rows.claims.get(message_id)
         return row if row is not None and row.owner == owner and not row.done else None
 
-    async def beat(self, session_id: str) -> None:
+    async def beat(self, session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
+        standing = self.rows.orders.setdefault(session_id, set())
+        standing.difference_update(seen)
+        self.rows.live[session_id] = live
         self.rows.beats[session_id] = self.rows.beats.get(session_id, 0) + 1
+        return frozenset(standing)
 
     async def read_beat(self, session_id: str) -> Heartbeat | None:
         beats = self.rows.beats.get(session_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from sqsjkr import clock
+from sqsjkr.backends import fleet_of
 from sqsjkr.config import Config
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.execution.hook import Hook
@@ -27,6 +29,7 @@ from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.journal import Journal
 from sqsjkr.kicker import Kicker
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.live import Entry
 from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
 from sqsjkr.metrics.board import Board
@@ -39,6 +42,8 @@ from sqsjkr.reader import Authority, Reader
 from sqsjkr.resources import Resources
 from sqsjkr.runs import HOST, SHORT, Place
 from sqsjkr.settler import Settler
+from sqsjkr.steering.presence import WorkerPresence
+from sqsjkr.steering.steward import Steward
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
 from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
 from sqsjkr.telemetry.events import Event, emit
@@ -88,6 +93,7 @@ async def run(
             build = partial(build_worker, board=front.board, authority=authority, log=logs, budget=budget)
             worker = build(config, resources, stats, shared, until_empty=until_empty)
             await _show(worker, config, front, logs, stack)
+            await stack.enter_async_context(_steered(config, resources, budget))
             signals.hand_over_to(worker)
             await worker.run(**_introduction(config, resources))
     except asyncio.CancelledError:
@@ -160,6 +166,7 @@ def build_worker(
     grace = Grace(period=config.grace_period, kill_after=config.kill_after)
     worker = Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)
     board.parts = Parts(stats, board.measures, resources, log, slots, backlog, room, brake, settler, worker.stopping)
+    resources.present(WorkerPresence(worker, slots, backlog, room, brake, registry, stats))
     return worker
 
 
@@ -306,6 +313,30 @@ async def _flushing(logs: Logs) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+
+
+@asynccontextmanager
+async def _steered(config: Config, resources: Resources, budget: LeaseBudget) -> AsyncIterator[None]:
+    if resources.steering is None:  # no table of ours: nobody looks there
+        yield
+        return
+    roster, presence = resources.steering
+    entry = Entry(
+        worker=presence.name,
+        host=HOST,
+        pid=os.getpid(),
+        version=importlib.metadata.version("sqsjkr"),
+        slots=config.max_concurrent_num,
+    )
+    steward = Steward(roster, fleet_of(config), entry, presence, budget=budget)
+    await steward.open()
+    task = asyncio.create_task(steward.keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        await steward.close()
 
 
 async def _pulse(shared: SharedState) -> None:

@@ -35,6 +35,7 @@ class Attempt:
         "job",
         "locked",
         "message",
+        "ordered_by",
         "owed",
         "place",
         "plan",
@@ -74,6 +75,8 @@ class Attempt:
         """How many workers have died while they ran the job, as its claim's row says."""
         self.owed: Run | None = None
         """Its job has ended in an earlier delivery, and this one has to do what was left to do."""
+        self.ordered_by = ""
+        """The operator by whose order its command is ended."""
         self.earlier: tuple[Earlier, ...] = ()
         """What its claim's row says of earlier attempts."""
         self.deleted = False

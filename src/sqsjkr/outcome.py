@@ -80,6 +80,8 @@ class Reason(Enum):
     LEASE = ("lease lost", Outcome.INTERRUPTED)
     GUARD = ("the guard is dead", Outcome.INTERRUPTED)
     TIMEOUT = ("its time limit is over", Outcome.TIMED_OUT)
+    CANCEL = ("cancelled", Outcome.CANCELLED)
+    REQUEUE = ("sent back to the queue", Outcome.INTERRUPTED)
 
     def __init__(self, text: str, outcome: Outcome) -> None:
         self.text = text
@@ -94,6 +96,8 @@ class Exit:
     """The exit code, or the negative number of the signal that ended it."""
     reason: Reason | None = None
     """Why sqsjkr ended it; None if it ended by itself."""
+    by: str = ""
+    """The operator by whose order; "" if nobody's."""
     seconds: float = 0.0
     """From its start to the end of all that was waited for."""
     cpu: float = 0.0

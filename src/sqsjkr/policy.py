@@ -211,7 +211,8 @@ def _ended(exit: Exit) -> Ending:  # noqa: A002 - as above
     took = f"in {exit.seconds:.2f}s, cpu {exit.cpu:.2f}s"
     if exit.reason is not None:
         tail = exit.tail if exit.reason is Reason.TIMEOUT else ""
-        return Ending(exit.reason.outcome, f"{exit.reason.text}, {took}", tail=tail, exit=exit)
+        why = f"{exit.reason.text} by {exit.by}" if exit.by else exit.reason.text
+        return Ending(exit.reason.outcome, f"{why}, {took}", tail=tail, exit=exit)
     if exit.status == 0:
         return Ending(Outcome.SUCCEEDED, took, exit=exit)
     how = f"exit status {exit.status}" if exit.status > 0 else f"signal {-exit.status}"

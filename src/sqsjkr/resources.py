@@ -7,9 +7,10 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeVar
 
-from sqsjkr.backends import Connections, Name, Part, parse, queue_class, table_class
+from sqsjkr.backends import Connections, Name, Part, parse, queue_class, roster_class, table_class
 from sqsjkr.config import Config, plugins
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.live import Presence, Roster
 from sqsjkr.leases.locker import TableLocker
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Table
@@ -64,6 +65,8 @@ class Resources:
             if throttler is None
             else throttler
         )
+        claims = parse(config.throttler) if throttler is None else None
+        self._claims = claims if claims and claims.table else None
         self._unopened = self._in_order()
 
     @property
@@ -76,6 +79,19 @@ class Resources:
     def session(self) -> str:
         """The worker's name in the table once ``open`` is done; "" if it keeps no locks or claims in one."""
         return next((session.name for _, session in self._tables.values()), "")
+
+    @property
+    def steering(self) -> tuple[Roster, Presence] | None:
+        """The roster beside the claims, and what their session shows; None if the throttler keeps no table of ours."""
+        if self._claims is None:
+            return None
+        roster = roster_class(self._claims.table).configured(self._connections, self._claims.place)
+        return roster, self._tables[self._claims][1].presence
+
+    def present(self, presence: Presence) -> None:
+        """Let the session that claims are made under show this worker."""
+        if self._claims:
+            self._tables[self._claims][1].presence = presence
 
     async def open(self) -> None:
         """Open what is not open yet; may be called again after ``BackendUnavailable``.

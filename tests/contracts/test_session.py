@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Collection
 
 import pytest
 
 from servers import until
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.live import Absent
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Heartbeat
 
@@ -22,16 +25,24 @@ class Host:
     def __init__(self, beats: dict[str, int] | None = None, budget: LeaseBudget = STANDARD) -> None:
         self.time = 1000.0
         self.beats = {} if beats is None else beats
+        self.live: dict[str, bytes] = {}
+        self.orders: set[str] = set()
         self.cut_off = False
+        self.answers_are_lost = False
         self.on_its_way = 0.0
         """Seconds that pass on this host while a beat is answered."""
         self.session = Session(self, now=lambda: self.time, budget=budget)
 
-    async def beat(self, session_id: str) -> None:
+    async def beat(self, session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
         self.time += self.on_its_way
         if self.cut_off:
             raise BackendUnavailable("cut off")
         self.beats[session_id] = self.beats.get(session_id, 0) + 1
+        self.live[session_id] = live
+        self.orders -= set(seen)
+        if self.answers_are_lost:
+            raise BackendUnavailable("the answer was lost")
+        return set(self.orders)
 
     async def read_beat(self, session_id: str) -> Heartbeat | None:
         if self.cut_off:
@@ -152,10 +163,10 @@ async def test_nothing_stops_the_beating_but_close(monkeypatch: pytest.MonkeyPat
     failures: list[Exception] = [BackendUnavailable("away"), KeyError("a bug"), OSError("another")]
     beat = host.beat
 
-    async def fails_at_first(session_id: str) -> None:
+    async def fails_at_first(session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
         if failures:
             raise failures.pop()
-        await beat(session_id)
+        return await beat(session_id, live, seen)
 
     monkeypatch.setattr(host, "beat", fails_at_first)
     await host.session.open()
@@ -242,3 +253,71 @@ async def test_clocks_that_differ_by_minutes_change_nothing(offset: float, host:
     assert not await observer.session.sightings.is_dead(name)
     observer.time += LEASE - 0.1
     assert not await observer.session.sightings.is_dead(name)
+
+
+class Shown(Absent):
+    """A worker that a test moves."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.obeyed: list[str] = []
+
+    def is_wanted(self) -> bool:
+        return self.wanted
+
+    def report(self, session: str) -> bytes:
+        return f"live of {session}".encode()
+
+    def obey(self, orders: Collection[str]) -> None:
+        self.obeyed += sorted(orders)
+
+
+async def test_a_heartbeat_carries_what_the_worker_shows_and_brings_each_order_once() -> None:
+    host, shown = Host(budget=OFTEN), Shown()
+    host.session.presence = shown
+    await host.session.open()
+    name = await host.session.hold("lock:1")
+    host.time += 1.0
+    await until(lambda: host.live.get(name) == f"live of {name}".encode(), description="it was shown")
+
+    host.orders |= {"cancel 1 ann", "cancel 2 ann"}
+    host.time += 1.0
+    await until(lambda: shown.obeyed, description="the orders came")
+    while host.orders:  # each heartbeat comes when the clock has moved
+        host.time += 1.0
+        await asyncio.sleep(0)
+    await host.session.close()
+    assert shown.obeyed == ["cancel 1 ann", "cancel 2 ann"]
+
+
+async def test_an_order_is_not_removed_before_it_was_seen() -> None:
+    """The answer of the heartbeat that brought it may be lost."""
+    host, shown = Host(), Shown()
+    host.session.presence = shown
+    await host.session.hold("lock:1")
+    host.orders.add("cancel 1 ann")
+    for lost in (True, True, False):
+        host.answers_are_lost = lost
+        with contextlib.suppress(BackendUnavailable):
+            await host.session._beat()
+    assert shown.obeyed == ["cancel 1 ann"]
+    await host.session._beat()
+    assert host.orders == set()
+    assert shown.obeyed == ["cancel 1 ann"]
+
+
+async def test_a_session_that_holds_nothing_beats_while_the_worker_is_to_be_seen_and_keeps_its_name() -> None:
+    host, shown = Host(), Shown()
+    host.session.presence = shown
+    shown.wanted = True
+    await host.session.open()
+    host.time += BEAT_EVERY + 1
+    await until(lambda: host.beats, description="it beat with nothing held")
+    [name] = host.beats
+    host.time += BEAT_EVERY + 2
+    assert await host.session.hold("lock:1") == name
+    host.session.drop("lock:1")
+    shown.wanted = False
+    host.time += BEAT_EVERY + 2
+    assert await host.session.hold("lock:1") != name, "a new name costs no heartbeat"
+    await host.session.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -104,8 +104,9 @@ class Wire(Table):
         row: Row | None = await self._send(lambda: self._table.stop_claim(message_id, by))
         return row
 
-    async def beat(self, session_id: str) -> None:
-        await self._send(lambda: self._table.beat(session_id), patience=6.0)
+    async def beat(self, session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
+        standing: Collection[str] = await self._send(lambda: self._table.beat(session_id, live, seen), patience=6.0)
+        return standing
 
     async def read_beat(self, session_id: str) -> Heartbeat | None:
         beat: Heartbeat | None = await self._send(lambda: self._table.read_beat(session_id), patience=6.0)

@@ -7,6 +7,7 @@ an embedded worker needs no AWS, an SQS worker no SQLite, and each costs start-u
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ class Backend:
     queue: str = ""
     sender: str = ""
     table: str = ""
+    roster: str = ""
+    source: str = ""
+    orders: str = ""
+    """Beside each table: where workers enter themselves, what viewers read, where operators' orders are written."""
     dead_letters: str = ""
     place: str = ""
     """An example of what may follow the name and a colon in ``[kicker] locker``; "" if nothing may."""
@@ -46,11 +51,20 @@ BACKENDS = {
         dead_letters="dead_letters:SQSDeadLetters",
         on_aws=True,
     ),
-    "dynamodb": Backend(table="table:DynamoDBTable", on_aws=True),
+    "dynamodb": Backend(
+        table="table:DynamoDBTable",
+        roster="fleet:DynamoDBRoster",
+        source="views:DynamoDBSource",
+        orders="orders:DynamoDBOrders",
+        on_aws=True,
+    ),
     "sqlite": Backend(
         queue="queue:SQLiteQueue",
         sender="sender:SQLiteSender",
         table="table:SQLiteTable",
+        roster="fleet:SQLiteRoster",
+        source="views:SQLiteSource",
+        orders="orders:SQLiteOrders",
         dead_letters="dead_letters:SQLiteDeadLetters",
         place="/directory",
     ),
@@ -186,6 +200,28 @@ def dead_letters_class(settings: _Settings) -> Any:
 def table_class(name: str) -> Any:
     """The ``Table`` of this backend, which is one of ``TABLES``."""
     return _load(name, BACKENDS[name].table)
+
+
+def roster_class(name: str) -> Any:
+    """The ``Roster`` of this backend, which is one of ``TABLES``."""
+    return _load(name, BACKENDS[name].roster)
+
+
+def source_class(name: str) -> Any:
+    """The ``Source`` of this backend, which is one of ``TABLES``."""
+    return _load(name, BACKENDS[name].source)
+
+
+def orders_class(name: str) -> Any:
+    """The ``Orders`` of this backend, which is one of ``TABLES``."""
+    return _load(name, BACKENDS[name].orders)
+
+
+def fleet_of(settings: _Settings) -> str:
+    """The name under which the workers of the settings' queue are found in the table, however the queue is given."""
+    if settings.local:
+        return os.path.realpath(settings.local)
+    return settings.queue_url.rpartition("/")[2] or settings.queue_name
 
 
 def _behind_queue(local: str) -> str:

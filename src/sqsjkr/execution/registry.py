@@ -11,6 +11,9 @@ from sqsjkr.leases.proof import Proof
 from sqsjkr.outcome import Reason
 from sqsjkr.telemetry.events import Event, emit
 
+ORDERS = 100
+"""Orders that are remembered for attempts that do not run yet."""
+
 
 class Endable(Protocol):
     """A command, as far as the registry knows it."""
@@ -39,6 +42,7 @@ class Registry:
         self._kill_after = kill_after
         self._running: dict[Attempt, _Running] = {}
         self._ending: tuple[Reason, float] | None = None
+        self._ordered: dict[str, tuple[Reason, str]] = {}
         self._lost_since = 0.0
 
     def enter(self, attempt: Attempt, command: Endable, *, deadline: float = float("inf")) -> None:
@@ -46,6 +50,26 @@ class Registry:
         self._running[attempt] = _Running(attempt, command, deadline)
         if self._ending:  # it was on its way while the others were ended
             command.interrupt(self._ending[0], kill_after=self._ending[1])
+        elif attempt.id in self._ordered:
+            self.order(attempt.id, *self._ordered.pop(attempt.id))
+
+    def order(self, attempt_id: str, reason: Reason, by: str) -> None:
+        """End one attempt by an operator's order; one whose command has not started yet, when it does."""
+        for attempt, running in self._running.items():
+            if attempt.id == attempt_id:
+                if running.command.interrupted is None:
+                    attempt.ordered_by = by
+                    text = f"{attempt.name}: {reason.text} by {by}"
+                    emit(Event.ORDER_OBEYED, text, message_id=attempt.message.id, event_id=attempt.name, by=by)
+                running.command.interrupt(reason, kill_after=self._kill_after)
+                return
+        self._ordered[attempt_id] = reason, by
+        if len(self._ordered) > ORDERS:  # of attempts that had ended
+            del self._ordered[next(iter(self._ordered))]
+
+    def running(self) -> list[Attempt]:
+        """Return every attempt whose command runs, in the order of their starts."""
+        return list(self._running)
 
     def leave(self, attempt: Attempt) -> None:
         """Remove an attempt whose command has ended."""

@@ -81,8 +81,8 @@ class Runner:
             self._registry.leave(attempt)
         if end.leftovers:
             emit(Event.PROCESS_LEFT, f"{attempt.label}: processes run on in the background", **attempt.facts)
-        is_read = end.status or end.reason or attempt.plan.hook
-        return replace(end, seconds=clock.now() - begun, tail=self._tail(attempt, output) if is_read else "")
+        tail = self._tail(attempt, output) if end.status or end.reason or attempt.plan.hook else ""
+        return replace(end, by=attempt.ordered_by, seconds=clock.now() - begun, tail=tail)
 
     def _tail(self, attempt: Attempt, output: Output) -> str:
         """Return the end of the output for those outside of the worker, without the values of variables."""

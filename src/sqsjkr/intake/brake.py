@@ -37,6 +37,18 @@ class Brake:
         self._log_failure: str | None = None
         self._log_failed_at = 0.0
         self._retry_at = 0.0
+        self._paused_at = 0.0
+        self.paused = ""
+        """Why an operator holds new jobs back, on one line; "" if none does. The worker is well meanwhile."""
+
+    def pause(self, why: str) -> None:
+        """Hold, until ``resume``: an operator has ordered it."""
+        self._paused_at = self._paused_at if self.paused else clock.now()
+        self.paused = why
+
+    def resume(self) -> None:
+        """Go on: no operator's order holds new jobs back."""
+        self.paused = ""
 
     def table_failed(self, why: object) -> None:
         """Hold: a lock or claim could not be checked."""
@@ -81,11 +93,13 @@ class Brake:
     def held_since(self) -> float:
         """Since when jobs are held back, on ``clock.now``; infinity if they are not."""
         since = [outage.since for outage in (self._table, self._host) if outage]
-        return min(since + ([self._log_failed_at] if self._log_failure else []), default=float("inf"))
+        since += [self._log_failed_at] if self._log_failure else []
+        since += [self._paused_at] if self.paused else []
+        return min(since, default=float("inf"))
 
     def allows(self, messages: int) -> int:
         """Return how many of these messages may be asked for now."""
-        if self._log_failure or (self._table and self._table_is_probed):
+        if self.paused or self._log_failure or (self._table and self._table_is_probed):
             return 0
         if self._table or self._host:
             return min(messages, 1) if clock.now() >= self._retry_at else 0

@@ -70,6 +70,8 @@ class _Durations(NamedTuple):
     """For settling what has ended, after the last job has."""
     stuck_after: float = 90.0
     """How long the loop that receives messages may go without coming round before a restart would help."""
+    board_every: float = 20.0
+    """Between two looks at the board, where operators pause the queue, drain hosts and call the roll."""
     longest_retry: float = 5.0
     """Between two tries to settle one message, at most."""
     longest_outage_pause: float = 20.0

@@ -12,12 +12,13 @@ import asyncio
 import contextlib
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from sqsjkr import clock
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
+from sqsjkr.leases.live import Absent, Presence
 from sqsjkr.leases.table import Heartbeat
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
@@ -29,8 +30,11 @@ SIGHTINGS = 1000
 class Beats(Protocol):
     """Where beats are written and read."""
 
-    async def beat(self, session_id: str) -> None:
-        """Add one to the session's beat. Raises ``BackendUnavailable``."""
+    async def beat(self, session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
+        """Add one to the session's beat, write ``live`` beside it, and remove the orders that were ``seen``.
+
+        Returns the orders that stand. Raises ``BackendUnavailable``.
+        """
 
     async def read_beat(self, session_id: str) -> Heartbeat | None:
         """The session's heartbeat, strongly consistent; None if it has never beaten. Raises ``BackendUnavailable``."""
@@ -63,6 +67,9 @@ class Session:
         """When the last heartbeat that succeeded was sent, on ``now``; None before the first."""
         self._held: dict[str, str] = {}
         self._lost: set[str] = set()
+        self._seen: frozenset[str] = frozenset()
+        self.presence: Presence = Absent()
+        """The worker whose session it is; set when it is built."""
         self.sightings = Sightings(beats, budget.lease, now)
         """Which other sessions are dead."""
         self._beating: asyncio.Task[None] | None = None
@@ -90,7 +97,9 @@ class Session:
         Raises ``BackendUnavailable`` when the lease has lapsed and cannot be renewed: then nothing may be taken.
         """
         now = self.now()
-        if not self._held and now - self._proof >= self._budget.heartbeat_every:
+        # One that beats although it holds nothing keeps its name as long as it does: each new name is one more row.
+        idle_for = self._budget.trusted / 2 if self.presence.is_wanted() else self._budget.heartbeat_every
+        if not self._held and now - self._proof >= idle_for:
             self._rename()
         if now >= self._proof + self._budget.trusted:
             await self._beat()
@@ -134,11 +143,13 @@ class Session:
         emit(Event.SESSION_NAMED, f"the session is now {self.name}", session=self.name)
 
     async def _beat(self) -> None:
-        sent, name = self.now(), self.name
-        await self._beats.beat(name)
+        sent, name, seen = self.now(), self.name, self._seen
+        standing = frozenset(await self._beats.beat(name, self.presence.report(name), seen))
         self.last_beat = sent
         if name != self.name:
             return
+        self._seen = standing  # what is obeyed now is removed with the next beat
+        self.presence.obey(standing - seen)
         if sent >= self._proof + self._budget.trusted and self._held:
             self._lost |= self._held.keys()
             emit(Event.LEASE_RESUMED, "the table answers again: locks may be taken")
@@ -149,7 +160,8 @@ class Session:
         while True:
             await asyncio.sleep(min(1.0, self._budget.heartbeat_every))
             now = self.now()
-            is_due = bool(self._held) and now - self._proof >= self._budget.heartbeat_every
+            wanted = bool(self._held) or self.presence.is_wanted()
+            is_due = wanted and now - self._proof >= self._budget.heartbeat_every
             # In an outage it beats with nothing held, too: that is how its end is noticed without taking a message.
             if not is_due and not (self._outage and now >= probe_at):
                 continue

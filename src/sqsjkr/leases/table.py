@@ -11,7 +11,7 @@ they run the job, if need be too early, and never take it for done.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -174,8 +174,11 @@ class Table(LockRows, ClaimRows):
         """Called once after the last verb."""
 
     @abstractmethod
-    async def beat(self, session_id: str) -> None:
-        """Add one to the session's beat."""
+    async def beat(self, session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
+        """Add one to the session's beat, note ``live`` beside it, and remove the orders that were ``seen``.
+
+        Returns the orders that stand on the session's row.
+        """
 
     @abstractmethod
     async def read_beat(self, session_id: str) -> Heartbeat | None:

@@ -39,6 +39,17 @@ class Event(Enum):
     WORKER_STOPPED = ("worker.stopped", "info", "The worker has stopped; nothing of it runs any more.")
     WORKER_FAILED = ("worker.failed", "error", "The worker cannot start or go on; the message says why, and it exits.")
     WORKER_PAUSED = ("worker.paused", "error", "The worker takes no new jobs until the reason it names is gone.")
+    ORDER_OBEYED = (
+        "order.obeyed",
+        "warn",
+        "An operator's order was carried out: a job cancelled or sent back, the worker paused, resumed or drained.",
+    )
+    ROSTER_FAILED = (
+        "roster.failed",
+        "warn",
+        "The worker cannot enter itself in the table, or read orders there; jobs go on. Logged once per outage.",
+    )
+    ROSTER_RECOVERED = ("roster.recovered", "info", "The worker enters itself in the table and reads orders again.")
     WORKER_RESUMED = ("worker.resumed", "info", "The worker takes new jobs again.")
     HOST_EXHAUSTED = ("host.exhausted", "error", "The host can't start processes; jobs wait until it can.")
     HOST_RECOVERED = ("host.recovered", "info", "The host starts processes again.")

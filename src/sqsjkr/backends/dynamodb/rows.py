@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqsjkr.backends.aws.client import AWS
@@ -23,6 +24,9 @@ _NAMES = {
     "#since": "Since",
     "#message": "Message",
     "#attempt": "Attempt",
+    "#beat_at": "At",
+    "#live": "Live",
+    "#orders": "Orders",
 }
 """Names that are or may become reserved words (AWS: Reserved words in DynamoDB)."""
 
@@ -96,7 +100,11 @@ class Rows:
         Rounded up to the next full hour: a confirm or a heartbeat then mostly writes the value that is there, and an
         unchanged value saves the index on it two writes of three (docs/explanation/scale.md).
         """
-        return number(math.ceil((time.time() + self._aws.server_offset() + seconds) / EXPIRY_STEP) * EXPIRY_STEP)
+        return number(math.ceil((self.now() + seconds) / EXPIRY_STEP) * EXPIRY_STEP)
+
+    def now(self) -> float:
+        """The time on DynamoDB's clock: seconds since 1970."""
+        return time.time() + self._aws.server_offset()
 
 
 def key_of(row_id: str, kind: str) -> dict[str, dict[str, str]]:
@@ -127,6 +135,16 @@ def text_of(item: Mapping[str, Any], name: str) -> str:
 def number_of(item: Mapping[str, Any], name: str) -> float:
     """Return a row's number; 0.0 if it has none of this name."""
     return float(item.get(name, {}).get("N", 0))
+
+
+def texts(values: Collection[str]) -> dict[str, list[str]]:
+    """Return a set of strings, which may not be empty, as DynamoDB's JSON has it."""
+    return {"SS": sorted(values)}
+
+
+def binary(value: bytes) -> dict[str, str]:
+    """Return bytes as DynamoDB's JSON has them."""
+    return {"B": base64.b64encode(value).decode("ascii")}
 
 
 def owner_of(item: Mapping[str, Any]) -> str | None:

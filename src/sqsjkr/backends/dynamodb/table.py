@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,20 @@ from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.connection import connection
 from sqsjkr.backends.aws.errors import AWSRefused, ConditionFailed
 from sqsjkr.backends.dynamodb.claims import DynamoDBClaims
-from sqsjkr.backends.dynamodb.rows import LOCK, WORKER, key_of, named, number, number_of, owner_of, text, text_of
+from sqsjkr.backends.dynamodb.rows import (
+    LOCK,
+    WORKER,
+    binary,
+    decimal,
+    key_of,
+    named,
+    number,
+    number_of,
+    owner_of,
+    text,
+    text_of,
+    texts,
+)
 from sqsjkr.backends.dynamodb.statements import CONDITION, Statement, Statements
 from sqsjkr.batcher import side_by_side
 from sqsjkr.errors import BackendRefused, BackendUnavailable
@@ -46,7 +59,7 @@ _RELEASE = (
     "SET Expired = ? SET Released = ? "
     f"""WHERE Id = ? AND "Type" = '{LOCK}' AND "Owner" = ?"""
 )
-_BEAT = "SET Expired = :expired, #host = :host, #pid = :pid ADD Beat :one"
+_BEAT = "SET Expired = :expired, #host = :host, #pid = :pid, #beat_at = :at"
 _HEARTBEAT = "Beat, #host, #pid"
 _LOCK_IS_FREE = (
     "(attribute_not_exists(EventId) AND (attribute_not_exists(Released) OR Released <> :me)) OR #owner = :me"
@@ -105,7 +118,7 @@ class DynamoDBTable(DynamoDBClaims, Table):
         try:
             taken = await self._rows.send(key, _TAKE_LOCK, values, condition)
         except ConditionFailed as failed:
-            return _lock(await self._rows.found(failed, key))
+            return lock_of(await self._rows.found(failed, key))
         return int(taken["Fence"]["N"])
 
     async def release_lock(self, lock_id: str, owner: str) -> None:
@@ -134,26 +147,40 @@ class DynamoDBTable(DynamoDBClaims, Table):
             for code in codes
         ]
 
-    async def beat(self, session_id: str) -> None:
-        """Send one unconditional UpdateItem: a heartbeat may count twice."""
-        await self._aws.call(
+    async def beat(self, session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
+        """Send one unconditional UpdateItem: a heartbeat may count twice. Orders come back in its answer.
+
+        ``ReturnValues`` costs no read (API reference, UpdateItem).
+        """
+        values: dict[str, Any] = {
+            ":expired": self._rows.expiry(WORKER_ROW_KEPT),
+            ":host": text(HOST),
+            ":pid": number(os.getpid()),
+            ":at": decimal(self._rows.now()),
+            ":one": number(1),
+        }
+        change = f"{_BEAT}, #live = :live ADD Beat :one" if live else f"{_BEAT} ADD Beat :one"
+        if live:
+            values[":live"] = binary(live)
+        if seen:
+            change += " DELETE #orders :seen"
+            values[":seen"] = texts(seen)
+        answer = await self._aws.call(
             "dynamodb",
             "UpdateItem",
             {
                 "TableName": self._name,
                 "Key": key_of(session_id, WORKER),
-                "UpdateExpression": _BEAT,
-                "ExpressionAttributeNames": named(_BEAT),
-                "ExpressionAttributeValues": {
-                    ":expired": self._rows.expiry(WORKER_ROW_KEPT),
-                    ":host": text(HOST),
-                    ":pid": number(os.getpid()),
-                    ":one": {"N": "1"},
-                },
+                "UpdateExpression": change,
+                "ExpressionAttributeNames": named(change),
+                "ExpressionAttributeValues": values,
+                "ReturnValues": "ALL_NEW",
             },
             timeout=0.6 * self._aws.patience,
             attempts=2,
         )
+        standing: Collection[str] = answer.get("Attributes", {}).get("Orders", {}).get("SS", ())
+        return standing
 
     async def read_beat(self, session_id: str) -> Heartbeat | None:
         """Read the session's row with a strongly consistent GetItem."""
@@ -180,7 +207,8 @@ def _attempt(owner: str) -> str:
     return owner.rpartition("/")[2]
 
 
-def _lock(item: Mapping[str, Any]) -> Row:
+def lock_of(item: Mapping[str, Any]) -> Row:
+    """Read a lock's row."""
     owner, holder = owner_of(item), Holder(event_id=text_of(item, "EventId"))
     # A worker of version 1.0.0 that took the lock over has left the facts of the one before it in the row.
     if owner is not None and _attempt(owner) == text_of(item, "Attempt"):

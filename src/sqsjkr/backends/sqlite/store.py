@@ -76,6 +76,8 @@ _COLUMNS = {
         "since": "REAL",
         "attempt": "TEXT",
         "pid": "INTEGER",
+        "at": "REAL",
+        "live": "BLOB",
     },
 }
 """Columns that a file of an earlier version lacks. Those of ``dead_letter`` cannot grow: 1.0.0 fills it by position."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqsjkr.backends import Connections
+from sqsjkr.backends.sqlite import fleet
 from sqsjkr.backends.sqlite.claims import SQLiteClaims
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.leases.table import Heartbeat, Row, Table
@@ -49,7 +50,7 @@ class SQLiteTable(SQLiteClaims, Table):
             held, holder, released, fence, *facts = there or (None, None, None, 0)
             free = held is None and released != owner
             if not (free or holder == owner or (over is not None and holder == over)):
-                return Row(owner=holder, holder=_holder(held, holder, *facts))
+                return Row(owner=holder, holder=holder_of(held, holder, *facts))
             db.execute(
                 "INSERT INTO row (id, type, event_id, owner, message, host, since, attempt, fence) "
                 "VALUES (?, 'lock', ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (type, id) DO UPDATE SET "
@@ -77,14 +78,21 @@ class SQLiteTable(SQLiteClaims, Table):
         await self._store.write(lambda db: db.executemany(release, rows))
         return [None] * len(locks)
 
-    async def beat(self, session_id: str) -> None:
+    async def beat(self, session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
         """See ``Table``."""
         beat = (
-            "INSERT INTO row (id, type, beat, expired, host, pid) VALUES (?, 'worker', 1, ?, ?, ?) "
-            "ON CONFLICT (type, id) DO UPDATE SET beat = beat + 1, expired = excluded.expired"
+            "INSERT INTO row (id, type, beat, at, live, expired, host, pid) VALUES (?, 'worker', 1, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (type, id) DO UPDATE SET beat = beat + 1, at = excluded.at, live = excluded.live, "
+            "expired = excluded.expired"
         )
-        row = session_id, time.time() + 86_400, HOST, os.getpid()
-        await self._store.write(lambda db: db.execute(beat, row))
+        now = time.time()
+
+        def add_one(db: sqlite3.Connection) -> Collection[str]:
+            db.execute(beat, (session_id, now, live, now + 86_400, HOST, os.getpid()))
+            fleet.remove_orders(db, session_id, seen)
+            return fleet.orders(db, session_id)
+
+        return await self._store.write(add_one)
 
     async def read_beat(self, session_id: str) -> Heartbeat | None:
         """See ``Table``."""
@@ -100,7 +108,7 @@ def _attempt(owner: str) -> str:
     return owner.rpartition("/")[2]
 
 
-def _holder(event_id: Any, owner: Any, message_id: Any, host: Any, since: Any, attempt: Any) -> Holder:
+def holder_of(event_id: Any, owner: Any, message_id: Any, host: Any, since: Any, attempt: Any) -> Holder:
     """Return the holder of a lock from its row's columns."""
     # A worker of version 1.0.0 that took the lock over has left the facts of the one before it in the row.
     if not owner or _attempt(owner) != attempt:

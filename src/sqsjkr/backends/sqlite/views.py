@@ -1,0 +1,96 @@
+"""What the embedded store's table shows. Nothing is written."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+from sqsjkr.backends import Connections
+from sqsjkr.backends.sqlite.claims import _claim as claim_of
+from sqsjkr.backends.sqlite.fleet import board, read_entry
+from sqsjkr.backends.sqlite.store import Store
+from sqsjkr.backends.sqlite.table import holder_of
+from sqsjkr.leases.live import Board, Entry, Live
+from sqsjkr.runs import Run
+from sqsjkr.views.source import ClaimRow, LockRow, SessionRow, Source
+
+
+class SQLiteSource(Source):
+    """The rows of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @classmethod
+    def configured(cls, connections: Connections, place: str) -> SQLiteSource:
+        """The table in the store at ``place``, which must be there; "" is the queue's store."""
+        return cls(connections.once(Store, place or connections.settings.local, create=False))
+
+    async def open(self) -> None:
+        """Open the file."""
+        await self._store.open()
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._store.close()
+
+    def now(self) -> float:
+        """This host's wall clock, as for all of the store."""
+        return time.time()
+
+    async def fleet(self, fleet: str) -> tuple[Sequence[Entry], Board]:
+        """See ``Source``."""
+
+        def look(db: sqlite3.Connection) -> tuple[Sequence[Entry], Board]:
+            kinds = db.execute("SELECT type FROM row WHERE id = ? AND type LIKE 'worker/%'", (fleet,)).fetchall()
+            entries = (read_entry(db, fleet, kind) for (kind,) in kinds)
+            return [entry for entry in entries if entry is not None], board(db, fleet)
+
+        return await self._store.read(look)
+
+    async def sessions(self, names: Collection[str]) -> Mapping[str, SessionRow]:
+        """See ``Source``."""
+        look = "SELECT beat, at, live, host, pid FROM row WHERE type = 'worker' AND id = ?"
+
+        def read(db: sqlite3.Connection) -> Mapping[str, SessionRow]:
+            found = {name: db.execute(look, (name,)).fetchone() for name in names}
+            return {
+                name: SessionRow(
+                    session=name,
+                    beat=row[0],
+                    at=row[1],
+                    live=Live.decode(row[2]) if row[2] else None,
+                    host=row[3] or "",
+                    pid=row[4] or 0,
+                )
+                for name, row in found.items()
+                if row is not None and row[0] is not None
+            }
+
+        return await self._store.read(read)
+
+    async def claims(self, message_ids: Collection[str]) -> Mapping[str, ClaimRow]:
+        """See ``Source``."""
+
+        def look(db: sqlite3.Connection) -> Mapping[str, ClaimRow]:
+            found = {name: claim_of(db, name) for name in message_ids}
+            return {name: ClaimRow(row=row, run=Run(message_id=name)) for name, row in found.items() if row is not None}
+
+        return await self._store.read(look)
+
+    async def locks(self, lock_ids: Collection[str]) -> Mapping[str, LockRow]:
+        """See ``Source``."""
+        look = "SELECT fence, event_id, owner, message, host, since, attempt FROM row WHERE type = 'lock' AND id = ?"
+
+        def read(db: sqlite3.Connection) -> Mapping[str, LockRow]:
+            found = {name: db.execute(look, (name,)).fetchone() for name in lock_ids}
+            return {
+                name: LockRow(
+                    lock_id=name, held=row[1] is not None, owner=row[2], holder=holder_of(*row[1:]), fence=row[0] or 0
+                )
+                for name, row in found.items()
+                if row is not None
+            }
+
+        return await self._store.read(read)

@@ -1,0 +1,107 @@
+"""Ports: the rows that views are made of, and the rows that orders are written to.
+
+They are not the worker's ``Table``: a viewer needs no right to write, an operator none to take locks or claims.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqsjkr.leases.live import Board, Entry, Live, Notice
+from sqsjkr.leases.table import Row
+from sqsjkr.runs import Holder, Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """A worker's session, as its newest heartbeat left it."""
+
+    session: str
+    beat: int
+    at: float | None
+    """When it beat: epoch seconds on the table's clock. None for a worker of an earlier release."""
+    host: str
+    pid: int
+    live: Live | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRow:
+    """A claim, with the facts of its run as far as they are known."""
+
+    row: Row
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRow:
+    """A lock that is held, or was."""
+
+    lock_id: str
+    held: bool
+    owner: str | None
+    """None: it is free, or a Go daemon holds it."""
+    holder: Holder
+    fence: int
+
+
+class Source(ABC):
+    """What a table shows. Every verb may raise ``BackendUnavailable``; reads may be a second old."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Raises ``BackendRefused`` if there is no such table or no right to read it."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Called once after the last verb."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """The time on the table's clock: seconds since 1970."""
+
+    @abstractmethod
+    async def fleet(self, fleet: str) -> tuple[Sequence[Entry], Board]:
+        """Return the roster and the board."""
+
+    @abstractmethod
+    async def sessions(self, names: Collection[str]) -> Mapping[str, SessionRow]:
+        """Return the sessions that have beaten, by their names."""
+
+    @abstractmethod
+    async def claims(self, message_ids: Collection[str]) -> Mapping[str, ClaimRow]:
+        """Return the claims that there are, by their messages' ids."""
+
+    @abstractmethod
+    async def locks(self, lock_ids: Collection[str]) -> Mapping[str, LockRow]:
+        """Return the locks that there are, by their ids."""
+
+
+class Orders(ABC):
+    """Where an operator's orders are written. Every verb may raise ``BackendUnavailable``, and may be sent twice."""
+
+    @abstractmethod
+    async def order(self, session: str, text: str) -> None:
+        """Let an order stand on a session's row, until its worker has seen it."""
+
+    @abstractmethod
+    async def pause(self, fleet: str, notice: Notice | None) -> None:
+        """Let no worker of the fleet take new jobs; None lets them again."""
+
+    @abstractmethod
+    async def drain(self, fleet: str, target: str, notice: Notice) -> None:
+        """Let the workers on a host (or the one with this id) stop."""
+
+    @abstractmethod
+    async def undrain(self, fleet: str, target: str) -> bool:
+        """Take a drain back. False if there is none."""
+
+    @abstractmethod
+    async def call(self, fleet: str) -> int:
+        """Call the roll: every worker that lives answers with the number that is returned."""
+
+    @abstractmethod
+    async def free_lock(self, lock: LockRow) -> bool:
+        """Free a lock that still is as it was seen. False if it is not."""
