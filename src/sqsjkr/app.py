@@ -18,6 +18,7 @@ from sqsjkr.config import Config
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.execution.hook import Hook
 from sqsjkr.execution.masking import Mask
+from sqsjkr.execution.output import OutputLimits
 from sqsjkr.execution.registry import Registry
 from sqsjkr.execution.runner import Runner
 from sqsjkr.execution.trigger import Trigger
@@ -136,16 +137,15 @@ def build_worker(
     slots = Slots(config.max_concurrent_num, stats, changed)
     room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
     brake = _brake(resources, log, budget)
-    journal = Journal(JobLog(), stats, board.measures)
+    journal = Journal(JobLog(), stats, board.measures, resources.tracer)
     reader = _reader(config, authority)
     proof = Proof(locker, throttler, queue)
     policy = Policy(_limits(config, queue.facts, budget))
     gate = Gate(locker, throttler, room, brake, proof, policy, budget=budget)
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
     mask = Mask(os.environ)
-    runner = Runner(
-        registry, brake, journal, shared, mask, output_tail=config.output_tail, output_rate=config.output_rate
-    )
+    output = OutputLimits(tail=config.output_tail, rate=config.output_rate)
+    runner = Runner(registry, brake, journal, shared, mask, resources.tracer, output=output)
     trigger = Trigger(config.life_time_trigger, runner, budget=budget)
     settler = Settler(queue, gate, room, proof, journal, Hook(runner, mask), changed, budget=budget)
     place = Place(host=HOST, queue=queue.facts.name)

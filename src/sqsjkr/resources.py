@@ -21,6 +21,7 @@ from sqsjkr.queue import Queue, QueueFacts
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 from sqsjkr.telemetry.requests import Requests
+from sqsjkr.telemetry.trace import tracer
 from sqsjkr.throttler import NoThrottler, Throttler
 
 T = TypeVar("T", bound=Part)
@@ -67,6 +68,9 @@ class Resources:
         )
         claims = parse(config.throttler) if throttler is None else None
         self._claims = claims if claims and claims.table else None
+        self.tracer = tracer(
+            config.otlp_endpoint, as_parent=config.trace_parent, system="sqsjkr" if config.local else "aws_sqs"
+        )
         self._unopened = self._in_order()
 
     @property
@@ -105,6 +109,7 @@ class Resources:
             outage.ended()
             self._unopened.pop(0)
             if part is self.queue:
+                self.tracer.queue = self.queue.facts.name
                 later = LONGEST_SIGNATURE_LIFE if self._config.trust else 0.0
                 self._keep_claims_for(self.queue.facts.retention + later)
                 _announce(self.queue.facts)
@@ -135,6 +140,7 @@ class Resources:
             *((table, self.table_outage) for table, _ in self._tables.values()),
             (self.locker, Outage("the locker", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)),
             (self.throttler, Outage("the throttler", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)),
+            (self.tracer, Outage("the export of spans", Event.TRACES_FAILED, Event.TRACES_RECOVERED)),
         ]
 
     def _made(self, role: str, port: type[T], without: Callable[[], T], on_table: Callable[[Table, Session], T]) -> T:

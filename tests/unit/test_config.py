@@ -64,6 +64,8 @@ SAMPLES: dict[str, tuple[str, object, str]] = {
     "log_level": ('"debug"', "debug", '"loud"'),
     "log_format": ('"json"', "json", "1979-05-27"),
     "metrics_log": ('"emf"', "emf", '"statsd"'),
+    "otlp_endpoint": ('"http://localhost:4318"', "http://localhost:4318", '"localhost:4318"'),
+    "trace_parent": ("true", True, '"yes"'),
     "output_tail": ("0", 0, "1.5"),
     "output_rate": ("0", 0, "-1"),
 }
@@ -505,6 +507,8 @@ def test_every_default_in_the_reference_is_the_real_one(key: Key) -> None:
 def written(value: object) -> str:
     if isinstance(value, tuple | frozenset):
         return json.dumps(sorted(value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else f"{value:g}" if float(str(value)) < 1000 else str(value)
 
 

@@ -97,6 +97,10 @@ class Config:
     """Log lines for people ("text") or for machines ("json")."""
     metrics_log: str = field(default="none", metadata=_in("kicker", rules.choice("none", "emf")))
     """Metrics in the log: "emf" for one line a minute in CloudWatch's embedded metric format."""
+    otlp_endpoint: str = field(default="", metadata=_in("kicker", rules.http_url))
+    """The OpenTelemetry collector that gets a span for each run; "" for what OTEL_EXPORTER_OTLP_ENDPOINT says."""
+    trace_parent: bool = field(default=False, metadata=_in("kicker", rules.flag))
+    """Make the producer's span the parent of a run's, instead of linking it."""
     output_tail: int = field(default=65_536, metadata=_in("kicker", rules.whole(0, 16_777_216)))
     """Bytes kept of the end of a job's output."""
     output_rate: int = field(default=1_048_576, metadata=_in("kicker", rules.whole(0)))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from sqsjkr import backends, durations
 
 _QUEUE_URL = re.compile(r"https?://[^/\s]+/\S+")
+_HTTP_URL = re.compile(r"https?://[^/\s]+(/\S*)?")
 _MOST_SHOWN = 60
 _MOST_SOCKET = 103  # bytes: sun_path holds 108 on Linux and 104 on macOS, with a NUL at the end
 
@@ -46,6 +47,21 @@ def queue_url(value: object) -> str:
     if string and not _QUEUE_URL.fullmatch(string):
         raise ValueError("a queue's whole address, as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
     return string
+
+
+def http_url(value: object) -> str:
+    """The address of a server, or ""."""
+    string = text(value)
+    if string and not _HTTP_URL.fullmatch(string):
+        raise ValueError("an address as http://HOST:PORT")
+    return string
+
+
+def flag(value: object) -> bool:
+    """True or false."""
+    if isinstance(value, bool):
+        return value
+    raise ValueError("true or false")
 
 
 def socket_path(value: object) -> str:

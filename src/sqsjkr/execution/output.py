@@ -9,6 +9,7 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 READ = 262_144
 """Bytes taken from the pipe at once."""
@@ -19,6 +20,16 @@ LINE_COSTS = 64
 _PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 _READS_AT_ONCE = 8
 _MOST_PIECES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputLimits:
+    """What is done with the output of one job."""
+
+    tail: int
+    """Bytes kept of its end."""
+    rate: int
+    """Bytes a second that are logged, sustained; 0 for no limit."""
 
 
 class Output:

@@ -11,7 +11,7 @@ from sqsjkr.attempt import Attempt
 from sqsjkr.execution import environment
 from sqsjkr.execution.command import CannotStart, Command
 from sqsjkr.execution.masking import Mask
-from sqsjkr.execution.output import Output
+from sqsjkr.execution.output import Output, OutputLimits
 from sqsjkr.execution.registry import Registry
 from sqsjkr.intake.brake import Brake
 from sqsjkr.journal import Journal
@@ -22,7 +22,7 @@ from sqsjkr.telemetry.trace import Tracer
 
 
 class Runner:
-    """Starts commands and waits for them. ``output_tail`` and ``output_rate`` in bytes and bytes per second."""
+    """Starts commands and waits for them."""
 
     def __init__(
         self,
@@ -31,19 +31,17 @@ class Runner:
         journal: Journal,
         shared: SharedState,
         mask: Mask,
+        tracer: Tracer,
         *,
-        tracer: Tracer | None = None,
-        output_tail: int = 65_536,
-        output_rate: int = 1_048_576,
+        output: OutputLimits,
     ) -> None:
         self._registry = registry
         self._brake = brake
         self._journal = journal
         self._shared = shared
         self._mask = mask
-        self._tracer = tracer or Tracer()
-        self._output_tail = output_tail
-        self._output_rate = output_rate
+        self._tracer = tracer
+        self._limits = output
         self._environment = dict(os.environb)
 
     async def run_job(self, attempt: Attempt) -> Exit | NotStarted:
@@ -98,7 +96,7 @@ class Runner:
         return Output(
             on_line=heard if says("info") else None,
             on_cut=lambda size: self._journal.cut(attempt, size),
-            rate=self._output_rate,
-            tail=self._output_tail,
+            rate=self._limits.rate,
+            tail=self._limits.tail,
             now=clock.now,
         )

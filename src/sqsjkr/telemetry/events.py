@@ -155,6 +155,12 @@ class Event(Enum):
         "error",
         "The HTTP server for stats and health could not answer a request; jobs go on.",
     )
+    TRACES_FAILED = (
+        "traces.failed",
+        "warn",
+        "Spans can't be exported and are lost; jobs go on. Logged once per outage.",
+    )
+    TRACES_RECOVERED = ("traces.recovered", "info", "Spans can be exported again.")
     METRICS = ("metrics", "info", "The metrics of a minute, as JSON, in a program that has a log of its own.")
     LOG_DROPPED = ("log.dropped", "warn", "Lines are missing here: the log could not be written as fast as they came.")
     LOG = ("log", "error", "A line of a library, or an unforeseen error.")
