@@ -91,7 +91,7 @@ class Fleet:
         item = {name: {"S": value} if isinstance(value, str) else {"N": str(value)} for name, value in row.items()}
         self.dynamodb("PutItem", TableName=self.table, Item=item)
 
-    def config(self, **kicker: str | int | bool) -> str:
+    def config(self, **kicker: str | int | bool | list[str]) -> str:
         """The text of a config file for a daemon of this fleet; the arguments go into `[kicker]`."""
         settings = "\n".join(f"{key} = {json.dumps(value)}" for key, value in kicker.items())
         account = self.queue_url.rsplit("/", 2)[1]

@@ -172,7 +172,8 @@ def build_worker(
 
 def _reader(config: Config, authority: Authority | None) -> Reader:
     plan = Plan(wrapper=config.wrapper, hook=config.hook, hook_on=config.hook_on)
-    return Reader(config.jobs, plan=plan, max_timeout=config.max_timeout, authority=authority)
+    retries = config.ack == "finish"
+    return Reader(config.jobs, plan=plan, max_timeout=config.max_timeout, authority=authority, retries=retries)
 
 
 def _limits(config: Config, queue: QueueFacts, budget: LeaseBudget) -> Limits:

@@ -11,6 +11,7 @@ from sqsjkr.errors import InvalidJob
 from sqsjkr.job import Job, decode
 from sqsjkr.outcome import Ending, Outcome
 from sqsjkr.plan import AS_ASKED, Plan, Section
+from sqsjkr.telemetry.events import Event, emit
 
 UNKNOWN_FOR = 600.0
 """Seconds after it was sent that a job of an unknown name comes back: the workers of a fleet learn of it one by one."""
@@ -31,7 +32,7 @@ class Reader:
     A field of a job is the message's, else that of the first of ``sections`` that matches and has it, else the built-in
     one. What is no field of a job is the first such section's, else ``plan``'s. ``max_timeout`` is the longest
     ``timeout`` in seconds that counts, 0 for any; a section may exceed it. Without an ``authority`` everybody may ask
-    for any shell command, and no job is known by name.
+    for any shell command, and no job is known by name. Without ``retries`` no job is run again, whatever it asks for.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Reader:
         plan: Plan = AS_ASKED,
         max_timeout: float = 0.0,
         authority: Authority | None = None,
+        retries: bool = True,
     ) -> None:
         self._authority = authority
         self._sections = tuple(sections)
         self._plan = plan
         self._max_timeout = max_timeout
+        self._retries = retries
 
     def read(self, attempt: Attempt) -> Ending | None:
         """Note the attempt's job and plan; an ending (INVALID, UNKNOWN) if there is no job to decide on."""
@@ -54,7 +57,12 @@ class Reader:
         except InvalidJob as reason:
             attempt.plan = self._plan
             return Ending(Outcome.INVALID, str(reason))
-        attempt.job, attempt.plan = self._decide(asked)
+        job, attempt.plan = self._decide(asked)
+        if job.retries and not self._retries:
+            text = f'{job.event_id} asks for {job.retries} retries; with ack = "start" no job is run again'
+            emit(Event.JOB_RETRIES_IGNORED, text, message_id=job.id, event_id=job.event_id)
+            job = replace(job, retries=0)
+        attempt.job = job
         if self._authority is not None:
             return self._authority.judge(attempt)
         return None if asked.command else unknown(attempt, "this worker has no trust file, which gives jobs names")

@@ -392,3 +392,36 @@ def test_an_embedded_store_that_cannot_be_opened_fails(tmp_path: Path, content: 
 
     assert (said.code, said.err) == (1, "")
     assert levels(said)["store"] == ["FAIL"]
+
+
+def test_time_limits_and_retries_that_do_not_fit_the_queue_are_named(look: Callable[..., Said], fleet: Fleet) -> None:
+    fleet.sqs("SetQueueAttributes", QueueUrl=fleet.queue_url, Attributes={"MessageRetentionPeriod": "86400"})
+    config = (
+        fleet.config(stats_port=free_port(), max_timeout="24h")
+        + """
+[jobs."long"]
+timeout = "25h"
+[jobs."often"]
+retries = 600
+[jobs."fine"]
+timeout = "1h"
+retries = 3
+"""
+    )
+    said = look(config=config)
+
+    assert said.code == 0, "it works, and something will be missed one day"
+    limits, retries = text_of(said, "time limits").splitlines(), text_of(said, "retries").splitlines()
+    assert limits[0].startswith("[kicker] max_timeout is 24h0m0s, and the queue drops a message after 24h0m0s: ")
+    assert limits[1].startswith('[jobs."long"] timeout is 25h0m0s, ')
+    assert retries[0].startswith('[jobs."often"] needs up to 30.9 days for 600 retries, ')
+    assert retries[1].startswith('[jobs."often"] has 600 retries, and maxReceiveCount is ')
+    assert (len(limits), len(retries)) == (2, 2)
+
+
+def test_a_wrapper_that_is_not_on_the_host_fails(look: Callable[..., Said], fleet: Fleet) -> None:
+    config = fleet.config(stats_port=free_port(), wrapper=["nice"]) + '[jobs."a"]\nwrapper = ["nicest", "-n"]\n'
+    said = look(config=config)
+
+    assert said.code == 1
+    assert text_of(said, "wrapper").startswith('[jobs."a"] wrapper: no program nicest on the PATH of this host; next: ')

@@ -105,3 +105,15 @@ async def test_37_a_job_does_not_start_before_its_time(sqsjkr: Sqsjkr, tmp_path:
 
     assert float((tmp_path / "proof").read_text()) >= at
     assert sqsjkr.counters == {"succeeded": 1, "failed": 1, "errored": 0}
+
+
+async def test_38_with_ack_start_nothing_is_run_again_and_the_log_says_so(sqsjkr: Sqsjkr, tmp_path: Path) -> None:
+    """The message is gone before the command starts, so there is nothing that could come back."""
+    await sqsjkr.send(command=f"echo run >> {tmp_path}/proof; exit 3", retries=5, event_id="eager")
+    await sqsjkr.send(command=f"echo run >> {tmp_path}/proof; exit 4", on_exit={"4": "never"})
+
+    await sqsjkr.run_until_empty(ack="start")
+
+    assert (tmp_path / "proof").read_text().split() == ["run"] * 2
+    assert sqsjkr.counters == {"succeeded": 0, "failed": 0, "errored": 2}
+    assert sqsjkr.log("job.retries_ignored") == ['eager asks for 5 retries; with ack = "start" no job is run again']

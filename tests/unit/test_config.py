@@ -582,6 +582,13 @@ def test_a_mistake_in_a_section_about_jobs_is_one_line_with_its_place(text: str,
     assert found.startswith(f"config.toml:{line}")
 
 
+def test_retries_in_a_section_need_messages_that_are_still_there(mistakes: Mistakes) -> None:
+    (line,) = mistakes('[kicker]\nack = "start"\n[jobs."a"]\nretries = 3\n', **REQUIRED)
+    assert line.startswith('config.toml:4: [jobs."a"] retries: needs [kicker] ack = "finish"; ')
+    with pytest.raises(ConfigError, match=r'^\[jobs\."a"\] retries: needs'):
+        Config(**REQUIRED, ack="start", jobs={"a": {"retries": 3}})
+
+
 def test_mistakes_in_sections_about_jobs_stand_among_the_others_in_order(mistakes: Mistakes) -> None:
     text = '[jobs."a"]\nlock_id = 1\n[kicker]\nack = "x"\n[jobs."b"]\nlock_id = 2\n'
     assert [line.split(" = ")[0] for line in mistakes(text, **REQUIRED)] == [

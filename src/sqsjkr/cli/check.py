@@ -22,7 +22,7 @@ from sqsjkr.cli.settings import configured
 from sqsjkr.config import Config, plugins
 from sqsjkr.errors import BackendUnavailable, ConfigError
 from sqsjkr.locker import Locker
-from sqsjkr.provision import embedded
+from sqsjkr.provision import demands, embedded
 from sqsjkr.provision.finding import Finding, Level
 from sqsjkr.throttler import Throttler
 
@@ -77,7 +77,7 @@ async def _findings(config: Config, path: str) -> AsyncIterator[Finding]:
     if needs_aws(config.local, config.locker, config.throttler):
         async for finding in _on_aws(config):
             yield finding
-    for finding in _own_classes(config):
+    for finding in (*_own_classes(config), *demands.against_host(config.jobs, wrapper=config.wrapper)):
         yield finding
     yield _stats(config)
 
@@ -99,7 +99,9 @@ async def _on_aws(config: Config) -> AsyncIterator[Finding]:
     try:
         yield await inspect.credentials(aws)
         if not config.local:
-            async for finding in inspect.queue(QueueClient.configured(connections), ack=config.ack):
+            async for finding in inspect.queue(
+                QueueClient.configured(connections), ack=config.ack, jobs=config.jobs, max_timeout=config.max_timeout
+            ):
                 yield finding
         if "dynamodb" in tables(config.locker, config.throttler):
             async for finding in inspect.table(aws, config.lock_table):

@@ -197,6 +197,7 @@ def _checked(given: Mapping[str, object], env: Mapping[str, str]) -> tuple[dict[
 def _completed(values: dict[str, Any], env: Mapping[str, str]) -> Iterator[_Mistake]:
     """Fill in the defaults that depend on other settings; yield the settings that exclude each other."""
     local = values["local"]
+    yield from sections.unmet(values["jobs"], values["ack"])
     for role in ("locker", "throttler"):
         values[role] = values[role] or ("sqlite" if local else "dynamodb")
         if backends.parse(values[role]) == backends.Name(table="sqlite") and not local:

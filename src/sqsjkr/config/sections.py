@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sqsjkr.config import rules
 from sqsjkr.config.file import label
@@ -46,6 +46,14 @@ def checked(given: object) -> tuple[tuple[Section, ...], list[Mistake]]:
             place = label(NAME, "", pattern)
             mistakes.append((place, f' = {rules.shown(keys)}: expected a section such as [jobs."nightly-*"]'))
     return tuple(sections), mistakes
+
+
+def unmet(sections: Iterable[Section], ack: str) -> Iterator[Mistake]:
+    """Yield what sections ask for that can't be had with this ``ack``."""
+    for section in sections:
+        if ack == "start" and section.job.get("retries"):
+            place = label(NAME, section.pattern, "retries")
+            yield place, ': needs [kicker] ack = "finish"; with "start" a message is gone before its job fails'
 
 
 def _read(pattern: str, keys: Mapping[str, object], values: dict[str, dict[str, object]]) -> Iterator[Mistake]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from sqsjkr import durations
 from sqsjkr.backends.aws.client import AWS
@@ -10,7 +10,8 @@ from sqsjkr.backends.aws.codes import DENIED, code_of
 from sqsjkr.backends.dynamodb.table import table_description
 from sqsjkr.backends.sqs.client import QueueClient, redrive
 from sqsjkr.errors import BackendRefused, BackendUnavailable
-from sqsjkr.provision import rights
+from sqsjkr.plan import Section
+from sqsjkr.provision import demands, rights
 from sqsjkr.provision.finding import Finding, Level
 
 FEW_DELIVERIES = 100
@@ -34,8 +35,13 @@ async def credentials(aws: AWS) -> Finding:
         return Finding(Level.WARN, "credentials", f"found, but STS cannot be asked whose they are: {why}")
 
 
-async def queue(client: QueueClient, *, ack: str) -> AsyncIterator[Finding]:
-    """The queue, the worker's rights on it, its dead-letter queue, and how many messages are on both."""
+async def queue(
+    client: QueueClient, *, ack: str, jobs: Sequence[Section] = (), max_timeout: float = 0.0
+) -> AsyncIterator[Finding]:
+    """The queue, the worker's rights on it, its dead-letter queue, and how many messages are on both.
+
+    ``jobs`` and ``max_timeout`` are what the configuration asks for, to be held against the queue.
+    """
     try:
         facts = await client.attributes()
     except BackendUnavailable as why:
@@ -56,7 +62,12 @@ async def queue(client: QueueClient, *, ack: str) -> AsyncIterator[Finding]:
             'FIFO with ack = "finish": the jobs of one message group run one at a time, each after the one before it'
         )
         yield Finding(Level.WARN, "queue", found, 'if they should run side by side, set [kicker] ack = "start"')
-    yield _retention(facts)
+    yield _retention(facts, max_timeout)
+    deliveries = redrive(facts)[1]
+    for finding in demands.against_queue(
+        jobs, max_timeout=max_timeout, retention=_seconds(facts), deliveries=deliveries
+    ):
+        yield finding
     arn = facts.get("QueueArn", client.name)
     async for finding in rights.on_queue(client, arn):
         yield finding
@@ -67,20 +78,24 @@ async def queue(client: QueueClient, *, ack: str) -> AsyncIterator[Finding]:
     yield Finding(Level.OK, "messages", "{} waiting, {} in flight, {} delayed".format(*counts))
 
 
-def _retention(facts: Mapping[str, str]) -> Finding:
+def _retention(facts: Mapping[str, str], max_timeout: float) -> Finding:
     """SQS drops a message at the end of its retention, counted from its sending, even while its job runs."""
     kept = _time(facts.get("MessageRetentionPeriod"))
     found = f"SQS drops a message {kept} after it was sent, even while its job waits or runs"
     if _seconds(facts) < _SHORT_RETENTION:
         advice = "set MessageRetentionPeriod of the queue to 4 days or more"
         return Finding(Level.WARN, "retention", f"{found}: an outage that long loses every job on the queue", advice)
-    return Finding(Level.NOTE, "retention", f"{found}: a job that takes longer is not run again if its worker dies")
+    if max_timeout:
+        return Finding(Level.OK, "retention", found)
+    advice = "a [kicker] max_timeout below it, if no job should take that long"
+    found = f"{found}: a job that takes longer is not run again if its worker dies"
+    return Finding(Level.NOTE, "retention", found, advice)
 
 
 async def _dead_letters(client: QueueClient, facts: Mapping[str, str]) -> AsyncIterator[Finding]:
     arn, most = redrive(facts)
     if not arn:
-        found = "NONE: an invalid message stays on the queue, and so does a job that kills its worker"
+        found = "NONE: an invalid message stays on the queue, and a job whose tries are used up is dropped as errored"
         yield Finding(Level.WARN, "dead letters", found, "sqsjkr setup")
         return
     theirs = client.beside(arn)

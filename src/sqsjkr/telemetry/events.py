@@ -101,6 +101,11 @@ class Event(Enum):
         "error",
         "The trust file has changed and is wrong; the one before stays in force.",
     )
+    JOB_RETRIES_IGNORED = (
+        "job.retries_ignored",
+        "warn",
+        "A job asks for retries, and its message is deleted before it starts; it is run once.",
+    )
     HOOK_OUTPUT = ("hook.output", "info", "One line of what a hook printed.")
     HOOK_FAILED = ("hook.failed", "error", "A hook failed, did not start or ran for too long; it is not run again.")
     PROCESS_LEFT = (
