@@ -21,7 +21,7 @@ from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending, Outcome, Reason
+from sqsjkr.outcome import Ending, Outcome, Reason, Settlement
 from sqsjkr.policy import Policy
 from sqsjkr.runs import Holder
 from sqsjkr.telemetry.events import Event, emit
@@ -138,7 +138,7 @@ class Gate:
         if refusal is None and not may_be_a_copy:
             refusal = await self._lock(attempt, job)
         if attempt.rival_key and await _runs_elsewhere(attempt, self._throttler):
-            return self._not_fresh(Answer(claim=Claim.BUSY), 0.0)
+            return self._not_fresh(Answer(claim=Claim.BUSY), message, 0.0)
         if refusal is None or refusal.outcome is not Outcome.LOCKED:  # a job that only waits leaves no claim
             refusal = await self._claim(attempt) or refusal
         if refusal is None and may_be_a_copy:
@@ -181,9 +181,9 @@ class Gate:
             attempt.failures = _failures(attempt, answer)
             return self._policy.exhausted(attempt)
         attempt.claimed, attempt.owed = False, answer.owed
-        return self._not_fresh(answer, age)
+        return self._not_fresh(answer, attempt.message, age)
 
-    def _not_fresh(self, answer: Answer, age: float) -> Ending:
+    def _not_fresh(self, answer: Answer, message: Message, age: float) -> Ending:
         if answer.cancelled_by:
             return Ending(Outcome.CANCELLED, f"by {answer.cancelled_by}, before it started")
         if answer.owed is not None:
@@ -193,6 +193,11 @@ class Gate:
         if answer.claim is Claim.EARLY:
             left = max(0.0, answer.due - age)
             return Ending(Outcome.EARLY, f"it is due in {durations.format(round(left, 3))}", left)
+        # The longer a job runs, the rarer the looks: each delivery of a copy counts towards the dead-letter queue. Once
+        # a long job's worker is known to live, waiting here would show nothing new.
+        pause = min(age / 8, self._budget.longest_pause)
+        if answer.alive_at >= message.received_at and pause > self._budget.long_pause:
+            return Ending(Outcome.BUSY, "a live worker runs it", pause, settlement=Settlement.RETRY)
         return Ending(Outcome.BUSY, "another worker runs it", self._budget.long_pause)
 
     def _not_locked(self, attempt: Attempt) -> None:

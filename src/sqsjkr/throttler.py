@@ -35,6 +35,8 @@ class Answer:
     """FRESH: how many workers have died while they ran it."""
     due: float = 0.0
     """EARLY: the age of the message, in seconds, from which it may run (``Message.age_at``)."""
+    alive_at: float = float("-inf")
+    """BUSY: when the worker that runs it was alive for sure, on ``clock.now``; "never" if that is not known."""
     owed: Run | None = None
     """DONE: the run for whose end something is still owed; None if nothing is."""
     cancelled_by: str = ""

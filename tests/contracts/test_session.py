@@ -186,6 +186,24 @@ async def test_a_session_that_stands_still_for_a_lease_is_dead(host: Host, obser
     assert await observer.session.sightings.is_dead(name)
 
 
+async def test_a_session_whose_beat_moves_was_alive_after_the_look_before(host: Host, observer: Host) -> None:
+    name, sightings = await host.session.hold("lock:1"), observer.session.sightings
+    await host.beat(name)
+    first = observer.time
+    assert not await sightings.is_dead(name)
+    assert sightings.alive_at(name) < first, "one look shows nothing"
+    observer.time += 5.0
+    second = observer.time
+    assert not await sightings.is_dead(name)
+    assert sightings.alive_at(name) < first, "two looks at the same heartbeat show nothing either"
+    await host.beat(name)
+    observer.time += 5.0
+    assert not await sightings.is_dead(name)
+    assert sightings.alive_at(name) == second
+    observer.time += 100.0
+    assert sightings.alive_at(name) == second, "and nothing is known of what came later"
+
+
 async def test_a_session_that_never_beat_is_dead_after_a_lease_too(host: Host, observer: Host) -> None:
     name = await host.session.hold("lock:1")
     assert not await observer.session.sightings.is_dead(name)

@@ -92,6 +92,18 @@ class Remembering:
         await here.forget("m", "c")
         assert await begin(here, "d") == Answer(claim=Claim.FRESH, crashes=1)
 
+    async def test_a_copy_learns_when_the_worker_that_runs_the_job_was_alive(self, table: Table) -> None:
+        owner = Session(table, now=lambda: 0.0)
+        await begin(TableThrottler(table, owner), "a")
+        here = Watcher(table)
+        answers = []
+        for here.now in (10.0, 15.0, 20.0):
+            answers.append(await begin(here, "b"))
+            await table.beat(owner.name)
+        assert [answer.claim for answer in answers] == [Claim.BUSY] * 3
+        assert answers[0].alive_at < 0.0
+        assert [answer.alive_at for answer in answers[1:]] == [10.0, 15.0]
+
     async def test_what_a_late_claim_of_this_worker_took_is_no_crash(self, table: Table) -> None:
         session = Session(table)
         here = TableThrottler(table, session)

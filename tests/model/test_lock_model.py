@@ -178,9 +178,12 @@ class DeletesTheRow(MemoryTable):
 
 
 class FirstSightings(Sightings):
+    def __init__(self, beats: Beats, lease: float, now: Callable[[], float]) -> None:
+        super().__init__(beats, lease, now)
+        self._first: dict[str, float] = {}
+
     async def is_dead(self, session_id: str) -> bool:
-        _, first = self._seen.setdefault(session_id, (None, self._now()))
-        return self._now() - first >= LEASE
+        return self._now() - self._first.setdefault(session_id, self._now()) >= LEASE
 
 
 class TrustsItsFirstSighting(Session):

@@ -18,7 +18,7 @@ from sqsjkr.leases.budget import STANDARD
 from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending, Outcome, Reason
+from sqsjkr.outcome import Ending, Outcome, Reason, Settlement
 from sqsjkr.policy import Limits, Policy
 from sqsjkr.runs import Holder, Run
 from sqsjkr.telemetry.events import Event
@@ -186,6 +186,33 @@ async def test_a_job_that_has_had_its_tries_is_not_started(room: WaitingRoom, an
     refusal = await a_gate(NoLocker(), Remembers(answer), room).admit(an_attempt(retries=2))
     assert refusal is not None
     assert (refusal.outcome, refusal.detail) == (Outcome.DEAD, why)
+
+
+@pytest.mark.parametrize(("age", "pause"), [(1000.0, 125.0), (2 * 3600.0, 900.0), (13 * 3600.0, 900.0)])
+async def test_a_copy_of_a_job_that_a_live_worker_runs_goes_back_for_up_to_a_quarter_of_an_hour(
+    room: WaitingRoom, age: float, pause: float
+) -> None:
+    """Four deliveries an hour, however long the job takes."""
+    alive = Remembers(Answer(claim=Claim.BUSY, alive_at=clock.now()))
+    refusal = await a_gate(NoLocker(), alive, room).admit(an_attempt(age=age, receive_count=2, held=1.0))
+    assert refusal is not None
+    assert (refusal.outcome, refusal.settlement) == (Outcome.BUSY, Settlement.RETRY)
+    assert refusal.delay == pytest.approx(pause, abs=1.0)
+
+
+async def test_a_copy_of_a_job_whose_worker_may_be_dead_waits_here(room: WaitingRoom) -> None:
+    """That it was alive before the copy arrived is no news: it may have died since, and the copy is the job."""
+    may_be_dead = Remembers(Answer(claim=Claim.BUSY, alive_at=clock.now() - 2.0))
+    refusal = await a_gate(NoLocker(), may_be_dead, room).admit(an_attempt(age=7200.0, receive_count=2, held=1.0))
+    assert refusal is not None
+    assert (refusal.outcome, refusal.settlement) == (Outcome.BUSY, Settlement.KEEP)
+
+
+async def test_a_copy_of_a_job_that_has_just_begun_waits_here_for_its_end(room: WaitingRoom) -> None:
+    alive = Remembers(Answer(claim=Claim.BUSY, alive_at=clock.now()))
+    refusal = await a_gate(NoLocker(), alive, room).admit(an_attempt(age=900.0, receive_count=2, held=1.0))
+    assert refusal is not None
+    assert (refusal.outcome, refusal.settlement) == (Outcome.BUSY, Settlement.KEEP)
 
 
 async def test_where_nobody_counts_failures_deliveries_bound_them_and_one_try_is_left(room: WaitingRoom) -> None:

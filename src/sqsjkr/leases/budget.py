@@ -60,7 +60,9 @@ class _Durations(NamedTuple):
     pause: float = 30.0
     """Delay of a message that can't run here now."""
     long_pause: float = 120.0
-    """Delay of a copy whose job a live worker runs: each delivery counts towards the dead-letter queue."""
+    """Delay of a copy whose job another worker runs: each delivery counts towards the dead-letter queue."""
+    longest_pause: float = 900.0
+    """Delay of a copy whose job a live worker has been running for hours."""
 
     give_back_within: float = 2.0
     """How long lock and claim may take to be given back before the message is settled without waiting for them."""

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import uuid
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from sqsjkr import clock
@@ -174,19 +175,37 @@ class Session:
                 emit(Event.LOG, f"heartbeat failed by a bug in sqsjkr, please report it: {bug!r}")
 
 
+@dataclass(slots=True)
+class _Sighting:
+    """What was seen of one session."""
+
+    beat: Heartbeat | None
+    since: float
+    """When this heartbeat was seen first."""
+    looked: float
+    """When it was looked at last."""
+    alive_at: float = float("-inf")
+    """A moment that the session has surely survived: the look before the one that saw another heartbeat."""
+
+
 class Sightings:
-    """What this host has seen of other sessions' heartbeats, and which of them are dead therefore."""
+    """What this host has seen of other sessions' heartbeats: which are dead therefore, and which were alive when."""
 
     def __init__(self, beats: Beats, lease: float, now: Callable[[], float]) -> None:
         self._beats = beats
         self._lease = lease
         self._now = now
-        self._seen: dict[str, tuple[Heartbeat | None, float]] = {}
+        self._seen: dict[str, _Sighting] = {}
 
     def last(self, session_id: str) -> Heartbeat | None:
         """Return the heartbeat that was seen last; None if none was, or if it was forgotten."""
-        beat, _ = self._seen.get(session_id, (None, 0.0))
-        return beat
+        seen = self._seen.get(session_id)
+        return seen.beat if seen else None
+
+    def alive_at(self, session_id: str) -> float:
+        """Return the latest moment on this host's clock at which the session was alive for sure."""
+        seen = self._seen.get(session_id)
+        return seen.alive_at if seen else float("-inf")
 
     async def is_dead(self, session_id: str) -> bool:
         """Return whether this session has shown one and the same heartbeat for a whole lease, seen from here.
@@ -197,10 +216,14 @@ class Sightings:
         """
         asked = self._now()
         beat = await self._beats.read_beat(session_id)
-        known = self._seen.get(session_id)
-        if known is None or known[0] != beat:
-            self._seen[session_id] = (beat, self._now())
+        now, seen = self._now(), self._seen.get(session_id)
+        if seen is None:
+            self._seen[session_id] = _Sighting(beat, now, asked)
             if len(self._seen) > SIGHTINGS:
-                del self._seen[min(self._seen, key=lambda name: self._seen[name][1])]
+                del self._seen[min(self._seen, key=lambda name: self._seen[name].since)]
             return False
-        return asked - known[1] >= self._lease
+        if seen.beat != beat:
+            seen.beat, seen.since, seen.looked, seen.alive_at = beat, now, asked, seen.looked
+            return False
+        seen.looked = asked
+        return asked - seen.since >= self._lease

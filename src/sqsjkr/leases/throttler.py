@@ -40,7 +40,7 @@ class TableThrottler(Leased, Throttler):
         message_id, me = run.key, await self._hold(owner)
         with self._taking(owner):
             row = await self._take(Claiming(run=run, owner=me, age=age))
-        answer = _answer(row, me, age)
+        answer = self._answer(row, me, age)
         self.asked["taken" if answer.claim is Claim.FRESH else "busy"] += 1
         if answer.claim is not Claim.FRESH:
             self._drop(owner)
@@ -99,12 +99,12 @@ class TableThrottler(Leased, Throttler):
                 return row
         return await self._table.cancel_claim(claiming.run.key, row.stop, over=row.owner)
 
-
-def _answer(row: Row, me: str, age: float) -> Answer:
-    if row.done:
-        return Answer(claim=Claim.DONE, cancelled_by=row.cancelled_by, owed=from_note(row.owed) if row.owed else None)
-    if row.owner == me:
-        return Answer(claim=Claim.FRESH, failures=row.failures, crashes=row.crashes)
-    if row.owner is None and row.due is not None and row.due > age:
-        return Answer(claim=Claim.EARLY, due=row.due)
-    return Answer(claim=Claim.BUSY)
+    def _answer(self, row: Row, me: str, age: float) -> Answer:
+        if row.done:
+            owed = from_note(row.owed) if row.owed else None
+            return Answer(claim=Claim.DONE, cancelled_by=row.cancelled_by, owed=owed)
+        if row.owner == me:
+            return Answer(claim=Claim.FRESH, failures=row.failures, crashes=row.crashes)
+        if row.owner is None and row.due is not None and row.due > age:
+            return Answer(claim=Claim.EARLY, due=row.due)
+        return Answer(claim=Claim.BUSY, alive_at=self._session.sightings.alive_at(row.session or ""))
