@@ -16,6 +16,7 @@ from sqsjkr import clock
 from sqsjkr.backends import fleet_of
 from sqsjkr.config import Config
 from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.execution.environment import inherited
 from sqsjkr.execution.hook import Hook
 from sqsjkr.execution.masking import Mask
 from sqsjkr.execution.output import OutputLimits
@@ -145,7 +146,8 @@ def build_worker(
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
     mask = Mask(os.environ)
     output = OutputLimits(tail=config.output_tail, rate=config.output_rate)
-    runner = Runner(registry, brake, journal, shared, mask, resources.tracer, output=output)
+    given = inherited(os.environb, config.job_env, aws=config.job_aws == "inherit")
+    runner = Runner(registry, brake, journal, shared, mask, resources.tracer, output=output, inherited=given)
     trigger = Trigger(config.life_time_trigger, runner, budget=budget)
     settler = Settler(queue, gate, room, proof, journal, Hook(runner, mask), changed, budget=budget)
     place = Place(host=HOST, queue=queue.facts.name)

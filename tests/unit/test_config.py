@@ -55,6 +55,8 @@ SAMPLES: dict[str, tuple[str, object, str]] = {
     "trust": ('"/etc/sqsjkr/trust.toml"', "/etc/sqsjkr/trust.toml", "true"),
     "hook": ('"mail ops"', "mail ops", "3"),
     "hook_on": ('["success", "dead"]', frozenset({"success", "dead"}), '["sucess"]'),
+    "job_env": ('["PATH", "LC_*"]', ("PATH", "LC_*"), '["A=B"]'),
+    "job_aws": ('"none"', "none", '"some"'),
     "lock_table": ('"t"', "t", '""'),
     "ack": ('"start"', "start", '"stop"'),
     "grace_period": ('"1m30s"', 90.0, '"1 minute"'),

@@ -79,6 +79,10 @@ class Config:
         default=frozenset({"failure", "recovered"}), metadata=_in("kicker", rules.choices(*NEWS))
     )
     """The endings that run the hook: outcomes, or "failure", "recovered", "success" and "all"."""
+    job_env: tuple[str, ...] = field(default=("*",), metadata=_in("kicker", rules.variables))
+    """The variables of the daemon's environment that jobs inherit: names, ``PREFIX_*``, or ``*`` for all."""
+    job_aws: str = field(default="inherit", metadata=_in("kicker", rules.choice("inherit", "none")))
+    """Whether jobs inherit the daemon's AWS credentials: "inherit", or "none"."""
     lock_table: str = field(default="sqsjkr", metadata=_in("kicker", rules.filled))
     """DynamoDB table for locks and throttle rows."""
     ack: str = field(default="finish", metadata=_in("kicker", rules.choice("finish", "start")))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 
 from sqsjkr import backends, durations
 
+_VARIABLES = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?|\*")
 _QUEUE_URL = re.compile(r"https?://[^/\s]+/\S+")
 _HTTP_URL = re.compile(r"https?://[^/\s]+(/\S*)?")
 _MOST_SHOWN = 60
@@ -87,6 +88,14 @@ def argv(value: object) -> tuple[str, ...]:
     ):
         raise ValueError('a list of strings such as ["nice", "-n", "10"]')
     return tuple(words)
+
+
+def variables(value: object) -> tuple[str, ...]:
+    """Names of variables, or beginnings of them that end with ``*``."""
+    names = value if isinstance(value, list | tuple) else None
+    if names is None or not all(isinstance(name, str) and _VARIABLES.fullmatch(name) for name in names):
+        raise ValueError('a list of names such as ["PATH", "LC_*"]')
+    return tuple(names)
 
 
 def whole(least: int, most: int | None = None, *, zero: int | None = None) -> Callable[[object], int]:

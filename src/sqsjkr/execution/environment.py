@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from sqsjkr.attempt import Attempt
 from sqsjkr.supervision.process_tree import MARK
+
+EVERYTHING = ("*",)
+_OF_SYSTEMD = (b"NOTIFY_SOCKET", b"WATCHDOG_", b"LISTEN_PID", b"LISTEN_FD")
+"""Beginnings of the names by which systemd talks to the daemon: a job that had them could speak for it."""
+_OF_AWS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
+    *("AWS_CREDENTIAL_EXPIRATION", "AWS_CONTAINER_*", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_*"),
+    *("AWS_PROFILE", "AWS_DEFAULT_PROFILE"),
+)
+"""The variables from which AWS's tools take credentials (AWS SDKs and Tools Reference Guide: "Settings reference")."""
+
+
+def of_daemon(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return what the operator's own commands inherit: all but what systemd meant for the daemon alone."""
+    return {name: value for name, value in environ.items() if not name.startswith(_OF_SYSTEMD)}
+
+
+def inherited(
+    environ: Mapping[bytes, bytes], names: Sequence[str] = EVERYTHING, *, aws: bool = True
+) -> dict[bytes, bytes]:
+    """Return what jobs inherit of the daemon's environment: the variables of these names, or ``PREFIX_*``.
+
+    Without ``aws`` they get none of its credentials, and AWS's tools do not ask the instance for any.
+    """
+    kept = {
+        name: value
+        for name, value in of_daemon(environ).items()
+        if _is_one_of(name, names) and (aws or not _is_one_of(name, _OF_AWS))
+    }
+    return kept if aws else kept | {b"AWS_EC2_METADATA_DISABLED": b"true"}
+
+
+def _is_one_of(name: bytes, patterns: Sequence[str]) -> bool:
+    text = name.decode(errors="surrogateescape")
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
 
 
 def for_job(attempt: Attempt, trace: Mapping[str, str] = MappingProxyType({})) -> dict[bytes, bytes]:

@@ -22,7 +22,11 @@ from sqsjkr.telemetry.trace import Tracer
 
 
 class Runner:
-    """Starts commands and waits for them."""
+    """Starts commands and waits for them.
+
+    ``inherited``: the variables that jobs start with; the daemon's own if None, which is what the operator's own
+    commands always have.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Runner:
         tracer: Tracer,
         *,
         output: OutputLimits,
+        inherited: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self._registry = registry
         self._brake = brake
@@ -42,7 +47,8 @@ class Runner:
         self._mask = mask
         self._tracer = tracer
         self._limits = output
-        self._environment = dict(os.environb)
+        self._of_operators = environment.of_daemon(os.environb)
+        self._of_jobs = self._of_operators if inherited is None else dict(inherited)
 
     async def run_job(self, attempt: Attempt) -> Exit | NotStarted:
         """Run what the attempt's plan says to its end."""
@@ -51,7 +57,7 @@ class Runner:
         self._journal.started(attempt, command)
         within = job.timeout if job and job.timeout else float("inf")
         variables = environment.for_job(attempt, self._tracer.begin(attempt))
-        return await self.run(attempt, plan.command_line(command), variables, within=within)
+        return await self._run(attempt, plan.command_line(command), self._of_jobs | variables, within=within)
 
     async def run(
         self,
@@ -63,14 +69,28 @@ class Runner:
         within: float = float("inf"),
         event: Event = Event.JOB_OUTPUT,
     ) -> Exit | NotStarted:
-        """Run ``argv`` on behalf of an attempt; it is ended after ``within`` seconds. ``event``: what its output is."""
+        """Run an operator's command on behalf of an attempt; it is ended after ``within`` seconds.
+
+        ``event``: what its output is.
+        """
+        env = self._of_operators | dict(variables)
+        return await self._run(attempt, argv, env, stdin=stdin, within=within, event=event)
+
+    async def _run(
+        self,
+        attempt: Attempt,
+        argv: Sequence[bytes],
+        env: Mapping[bytes, bytes],
+        *,
+        within: float,
+        stdin: bytes | None = None,
+        event: Event = Event.JOB_OUTPUT,
+    ) -> Exit | NotStarted:
         output, command = self._output(attempt, event), Command(attempt.id, self._shared)
         begun = clock.now()
         self._registry.enter(attempt, command, deadline=begun + within)
         try:
-            end = await command.run(
-                argv, self._environment | dict(variables), output, stdin=stdin, started=self._brake.host_recovered
-            )
+            end = await command.run(argv, env, output, stdin=stdin, started=self._brake.host_recovered)
         except CannotStart as why:
             if why.again:
                 self._brake.host_failed(why)

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from sqsjkr import clock
 from sqsjkr.supervision import process_tree
@@ -26,7 +26,7 @@ GUARD_IS_DEAD = signal.SIGUSR2
 """The signal that the worker receives when its guard dies; ``guard_is_dead`` tells it from a stray one."""
 EXIT_WORKER_DIED = 3
 """The guard's exit code when the worker died or hung and its jobs had to be ended."""
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+_SET_PDEATHSIG, _GET_DUMPABLE, _SET_DUMPABLE, _SET_CHILD_SUBREAPER = 1, 3, 4, 36
 _STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _FORWARDED = {*_STOPS, signal.SIGUSR1}
 _WATCHED = {*_FORWARDED, signal.SIGCHLD}
@@ -36,6 +36,22 @@ _PATIENCE = 5.0
 _SWEEP_EVERY = 0.01
 
 
+@contextlib.contextmanager
+def _closed_to_jobs() -> Iterator[None]:
+    """Give environment and memory of this process, and of what it forks, to root alone (PR_SET_DUMPABLE, prctl(2)).
+
+    Jobs run as the same user: they could read the daemon's credentials in /proc, or attach a debugger. The exec of a
+    job's program opens its own again, and a program that has run a worker is open again afterwards.
+    """
+    closed = _prctl(_GET_DUMPABLE, 0, answer=1) and _prctl(_SET_DUMPABLE, 0)
+    try:
+        yield
+    finally:
+        if closed:
+            _prctl(_SET_DUMPABLE, 1)
+
+
+@_closed_to_jobs()
 def guarded(
     work: Callable[[SharedState], int],
     *,
@@ -223,6 +239,6 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _prctl(option: int, value: int) -> bool:
-    """Whether the kernel did it."""
-    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+def _prctl(option: int, value: int, *, answer: int = 0) -> bool:
+    """Whether the kernel did it, or gave this answer."""
+    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == answer)
