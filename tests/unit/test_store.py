@@ -7,16 +7,20 @@ import contextlib
 import os
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import pytest
 
+import servers
+from servers import until
 from sqsjkr.backends.sqlite.queue import SQLiteQueue
 from sqsjkr.backends.sqlite.store import Store, _read_only
 from sqsjkr.backends.sqlite.table import SQLiteTable
-from sqsjkr.errors import BackendRefused
+from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.leases.table import Claiming, Row
 from sqsjkr.runs import Run
 
@@ -133,6 +137,121 @@ async def test_no_cursor_leaves_the_thread_that_made_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.open()
     assert await store.write(lambda db: db.execute("DELETE FROM message")) is None
+    await store.close()
+
+
+class Busy:
+    """A store whose thread stands still until ``go``, and the statements that begin and end its transactions."""
+
+    def __init__(self, store: Store) -> None:
+        self.statements: list[str] = []
+        self._store = store
+        self._go = threading.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._store.open()
+        standing = threading.Event()
+
+        def stand_still(db: sqlite3.Connection) -> None:
+            standing.set()
+            self._go.wait(servers.PATIENCE)
+            db.set_trace_callback(self._note)
+
+        self._standing = asyncio.create_task(self._store.read(stand_still))
+        await until(standing.is_set, description="the thread stood still")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._store.close()
+
+    def go(self) -> None:
+        """Let the thread go on."""
+        self._go.set()
+
+    def _note(self, statement: str) -> None:
+        if statement.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+            self.statements.append(statement)
+
+
+def inserts(name: str) -> Callable[[sqlite3.Connection], object]:
+    insert = "INSERT INTO dead_letter (id, body, sent, died, reason) VALUES (?, '', 0, 0, '')"
+    return lambda db: db.execute(insert, (name,))
+
+
+async def names(store: Store) -> list[str]:
+    rows = await store.read(lambda db: db.execute("SELECT id FROM dead_letter ORDER BY id").fetchall())
+    return [name for (name,) in rows]
+
+
+async def test_what_is_asked_for_while_the_thread_works_shares_a_transaction(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    async with Busy(store) as busy:
+        writes = [asyncio.create_task(store.write(inserts(name))) for name in "abc"]
+        await asyncio.sleep(0)
+        busy.go()
+        await asyncio.gather(*writes)
+        assert busy.statements == ["BEGIN IMMEDIATE", "COMMIT"]
+        assert await names(store) == ["a", "b", "c"]
+
+
+async def test_what_fails_among_others_fails_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    async with Busy(store) as busy:
+        work = [inserts("a"), inserts("a"), lambda _: 1 / 0, inserts("b"), lambda _: "an answer"]
+        writes = [asyncio.create_task(store.write(each)) for each in work]
+        await asyncio.sleep(0)
+        busy.go()
+        answers = await asyncio.gather(*writes, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [
+            type(None),
+            BackendUnavailable,
+            ZeroDivisionError,
+            type(None),
+            str,
+        ]
+        assert await names(store) == ["a", "b"]
+
+
+async def test_work_whose_caller_is_gone_is_not_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    async with Busy(store) as busy:
+        writes = [asyncio.create_task(store.write(inserts(name))) for name in "ab"]
+        await asyncio.sleep(0)
+        writes[0].cancel()
+        await asyncio.sleep(0)
+        busy.go()
+        await asyncio.wait(writes)
+        assert await names(store) == ["b"]
+
+
+async def test_a_file_that_another_process_keeps_fails_all_that_wait_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other: each of them would wait as long."""
+    monkeypatch.setattr("sqsjkr.backends.sqlite.store.BUSY_TIMEOUT", 0.2)
+    store = Store(tmp_path)
+    async with Busy(store) as busy:
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writes = [asyncio.create_task(store.write(inserts(name))) for name in "abc"]
+            await asyncio.sleep(0)
+            busy.go()
+            answers = await asyncio.gather(*writes, return_exceptions=True)
+        assert [str(answer) for answer in answers] == [f"{store.path}: database is locked"] * 3
+        assert busy.statements == ["BEGIN IMMEDIATE"]
+
+
+async def test_closing_waits_for_what_was_asked_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await store.open()
+    write = asyncio.create_task(store.write(inserts("a")))
+    await asyncio.sleep(0)
+    await store.close()
+    await write
+    with pytest.raises(BackendUnavailable, match="is not open"):
+        await store.write(inserts("b"))
+    await store.open()
+    assert await names(store) == ["a"]
     await store.close()
 
 

@@ -14,12 +14,16 @@ from sqsjkr.runs import Run, to_note
 NOBODY = "nobody/0"
 """The owner of a claim that is free. Release 1.0 takes a row without owner for done, this one for a dead worker's."""
 
+PRUNE_EVERY = 60.0
+"""Seconds between two looks for rows whose time is over."""
+
 
 class SQLiteClaims(ClaimRows):
     """The claims' part of ``SQLiteTable``."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._pruned = 0.0
 
     async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
         """See ``Table``. One transaction for all."""
@@ -68,10 +72,17 @@ class SQLiteClaims(ClaimRows):
 
         def finish_all(db: sqlite3.Connection) -> None:
             db.executemany(finish, rows)
-            db.execute("DELETE FROM row WHERE expired < ?", (time.time(),))  # what TTL does in DynamoDB
+            self._prune(db)
 
         await self._store.write(finish_all)
         return [None] * len(claims)
+
+    def _prune(self, db: sqlite3.Connection) -> None:
+        """Do what TTL does in DynamoDB, now and then."""
+        now = time.time()
+        if now >= self._pruned + PRUNE_EVERY:
+            db.execute("DELETE FROM row WHERE expired < ?", (now,))
+            self._pruned = now
 
     async def drop_claim(self, message_id: str, owner: str) -> None:
         """See ``Table``."""

@@ -122,7 +122,7 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
         "SELECT id, body, sent, receives, sender, attributes FROM message NOT INDEXED "
         "WHERE visible <= ? ORDER BY seq LIMIT ?"
     )
-    deliveries = []
+    deliveries, taken = [], []
     for message_id, body, sent, receives, sender, attributes in db.execute(due, (now, limit)).fetchall():
         if sent < now - RETENTION:
             db.execute("DELETE FROM message WHERE id = ?", (message_id,))
@@ -131,8 +131,7 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
             _move_to_dead_letters(db, message_id, Burial(reason=f"received more than {MAX_RECEIVES} times"))
             continue
         receipt = uuid.uuid4().hex
-        taken = "UPDATE message SET visible = ?, receives = receives + 1, receipt = ? WHERE id = ?"
-        db.execute(taken, (now + hiding, receipt, message_id))
+        taken.append((now + hiding, receipt, message_id))
         message = Message(
             id=message_id,
             body=body,
@@ -144,6 +143,7 @@ def _take(db: sqlite3.Connection, limit: int, hiding: float) -> list[Delivery]:
             attributes=json.loads(attributes) if attributes else {},
         )
         deliveries.append(Delivery(message, receipt))
+    db.executemany("UPDATE message SET visible = ?, receives = receives + 1, receipt = ? WHERE id = ?", taken)
     return deliveries
 
 

@@ -1,18 +1,17 @@
-"""One SQLite file. Every verb is one transaction, run in a thread, so that a slow disk never stops the event loop."""
+"""One SQLite file: its tables, and the errors of working on it."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from sqsjkr.backends.sqlite.thread import StoreThread, Work
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 
 FILE = "sqsjkr.db"
@@ -94,85 +93,66 @@ class Store:
     def __init__(self, directory: str | Path, *, create: bool = True) -> None:
         self.path = Path(directory) / FILE
         self._create = create
-        self._thread: ThreadPoolExecutor | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._thread = StoreThread(self._connect)
 
     async def open(self) -> None:
         """Create the directory and the tables if they are missing. Raises ``BackendRefused`` if that is impossible."""
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        if not self._thread.is_open:
             try:
-                await self._call(self._connect)
-            except BaseException:
-                await self.close()  # or the next try would take it for open
-                raise
+                await self._thread.open()
+            except sqlite3.Error as failure:
+                raise self._trouble(failure) from failure
 
     async def close(self) -> None:
         """Finish what is being written, then close the file."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
-            thread.shutdown()
+        await self._thread.close()
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``work`` in one transaction: all of it is on disk, or nothing."""
-        return await self._call(lambda: self._transact(work))
+        """Run ``work`` in a transaction, alone or with others: all of it is on disk, or nothing.
+
+        It may be run a second time, if another one fails there: it must change nothing but the database.
+        """
+        result: T = await self._answered(self._thread.write, work)
+        return result
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` outside a transaction: it must not write."""
-        return await self._call(lambda: work(self._opened()))
+        result: T = await self._answered(self._thread.read, work)
+        return result
 
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
+    async def _answered(self, ask: Callable[[Work], Awaitable[Any]], work: Work) -> Any:
+        if not self._thread.is_open:
             raise BackendUnavailable(f"{self.path} is not open")
-        return self._connection
+        try:
+            return await ask(work)
+        except sqlite3.Error as failure:
+            raise self._trouble(failure) from failure
 
-    def _connect(self) -> None:
+    def _trouble(self, failure: sqlite3.Error) -> BackendUnavailable:
+        kind = BackendRefused if getattr(failure, "sqlite_errorname", "") in _FOR_GOOD else BackendUnavailable
+        return kind(f"{self.path}: {failure}{self._space()}")
+
+    def _connect(self) -> sqlite3.Connection:
         if not self._create:
             if not self.path.exists():
                 raise BackendRefused(f"there is no store at {self.path}; is --local right? The first send creates it")
             if not os.access(self.path, os.W_OK):
-                self._connection = _read_only(self.path)
-                return
+                return _read_only(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
             raise BackendRefused(f"cannot create the directory {self.path.parent}: {failure.strerror}") from failure
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-        self._connection = connection
-        _switch_to_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
-        if _missing_columns(connection):
-            self._transact(_add_columns)
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self._opened()
-        connection.execute("BEGIN IMMEDIATE")
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
         try:
-            result = work(connection)
-            if isinstance(result, sqlite3.Cursor):  # to be freed here: elsewhere it would reset a statement in use
-                result = result.close()  # type: ignore[assignment]
-            connection.execute("COMMIT")
+            _switch_to_wal(connection)
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(_SCHEMA)
+            if _missing_columns(connection):
+                _add_columns(connection)
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            connection.close()
             raise
-        return result
-
-    async def _call(self, work: Callable[[], T]) -> T:
-        if self._thread is None:
-            raise BackendUnavailable(f"{self.path} is closed")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.Error as failure:
-            kind = BackendRefused if getattr(failure, "sqlite_errorname", "") in _FOR_GOOD else BackendUnavailable
-            raise kind(f"{self.path}: {failure}{self._space()}") from failure
+        return connection
 
     def _space(self) -> str:
         """Name a full disk, which SQLite calls an I/O error as often as not."""
@@ -189,7 +169,7 @@ def _read_only(path: Path) -> sqlite3.Connection:
     quiet = not os.access(path.parent, os.W_OK) and not Path(f"{path}-shm").exists()
     mode = "immutable=1" if quiet else "mode=ro"
     url = f"{path.absolute().as_uri()}?{mode}"
-    connection = sqlite3.connect(url, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(url, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
     wanted = {line.split()[5] for line in _SCHEMA.splitlines() if line.startswith("CREATE TABLE")}
     there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if wanted - there or _missing_columns(connection):
@@ -209,8 +189,10 @@ def _missing_columns(connection: sqlite3.Connection) -> list[str]:
 
 
 def _add_columns(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
     for statement in _missing_columns(connection):  # looked for again: another process may have added them meanwhile
         connection.execute(statement)
+    connection.execute("COMMIT")
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
