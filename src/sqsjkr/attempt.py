@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from sqsjkr.job import Job
@@ -102,7 +101,7 @@ class Attempt:
     def run(self, now: float, ending: Ending | None = None) -> Run:
         """Return the facts of this attempt at ``now`` (``clock.now``): what is known so far, or how it has ended."""
         message, job = self.message, self.job
-        run = Run(
+        return Run(
             message_id=message.id,
             claim_key=self.claim_key,
             attempt=self.id,
@@ -115,34 +114,31 @@ class Attempt:
             sent_at=message.sent_at,
             receive_count=message.receive_count,
             fence=self.fencing_token,
-            begun_at=None if self.begun is None else self._time_of(self.begun),
-            failures=self.failures,
             crashes=self.crashes,
             earlier=self.earlier,
+            **(self._begun() if ending is None else self._ended(ending, now)),
         )
-        return run if ending is None else _ended(run, ending, self._time_of(now))
+
+    def _begun(self) -> dict[str, Any]:
+        return {"begun_at": None if self.begun is None else self._time_of(self.begun), "failures": self.failures}
+
+    def _ended(self, ending: Ending, now: float) -> dict[str, Any]:
+        end, at = ending.exit, self._time_of(now)
+        facts = {"ended_at": at, "outcome": ending.outcome.label, "detail": ending.detail, "failures": self.failures}
+        if end is None:  # refused, or not started
+            return facts
+        return facts | {
+            "begun_at": at - end.seconds,
+            "failures": self.failures if ending.failures is None else ending.failures,
+            "exit_status": end.status if end.status >= 0 else None,
+            "signal": -end.status if end.status < 0 else None,
+            "seconds": end.seconds,
+            "cpu_seconds": end.cpu,
+            "max_rss_bytes": end.max_rss,
+            "printed_bytes": end.printed,
+            "output": end.tail,
+        }
 
     def _time_of(self, moment: float) -> float:
         """Return a moment of ``clock.now`` in epoch seconds on the queue's clock."""
         return self.message.sent_at + self.message.age_at(moment)
-
-
-def _ended(run: Run, ending: Ending, at: float) -> Run:
-    end = ending.exit
-    if end is None:  # refused, or not started
-        return replace(run, begun_at=None, ended_at=at, outcome=ending.outcome.label, detail=ending.detail)
-    return replace(
-        run,
-        begun_at=at - end.seconds,
-        ended_at=at,
-        outcome=ending.outcome.label,
-        detail=ending.detail,
-        failures=run.failures if ending.failures is None else ending.failures,
-        exit_status=end.status if end.status >= 0 else None,
-        signal=-end.status if end.status < 0 else None,
-        seconds=end.seconds,
-        cpu_seconds=end.cpu,
-        max_rss_bytes=end.max_rss,
-        printed_bytes=end.printed,
-        output=end.tail,
-    )

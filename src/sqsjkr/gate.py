@@ -95,7 +95,7 @@ class Gate:
         except Exception as bug:  # noqa: BLE001 - of an operator's own locker: no job here may wait for it forever
             failure = bug
         self._not_locked(attempt)
-        emit(Event.LOCK_RELEASED, f"{attempt.label}: lock_id={lock_id}", **attempt.facts)
+        emit(Event.LOCK_RELEASED, lambda: f"{attempt.label}: lock_id={lock_id}", about=lambda: attempt.facts)
         self._room.released(f"lock {lock_id}")
         if failure is not None:
             raise failure
@@ -117,7 +117,7 @@ class Gate:
             await self._throttler.forget(attempt.claim_key, attempt.id)
         attempt.claimed = False
         what = "marked as done" if done else "dropped: the next delivery may run"
-        emit(Event.CLAIM_CLOSED, f"{attempt.label}: {what}", **attempt.facts)
+        emit(Event.CLAIM_CLOSED, lambda: f"{attempt.label}: {what}", about=lambda: attempt.facts)
 
     async def _answer(self, attempt: Attempt) -> Ending | None:
         try:
@@ -166,7 +166,11 @@ class Gate:
             return self._taken(attempt, job, f"is held by {answer}", answer)
         attempt.fencing_token = answer
         self._holders.has(job, attempt.message)
-        emit(Event.LOCK_TAKEN, f"{attempt.label}: lock_id={job.lock_id}, fence {answer}", **attempt.facts)
+        emit(
+            Event.LOCK_TAKEN,
+            lambda: f"{attempt.label}: lock_id={job.lock_id}, fence {answer}",
+            about=lambda: attempt.facts,
+        )
         return None
 
     async def _claim(self, attempt: Attempt) -> Ending | None:
@@ -176,7 +180,7 @@ class Gate:
         answer = await self._throttler.begin(attempt.run(now), attempt.id, age=age)
         attempt.asked = True
         if answer.claim is Claim.FRESH:
-            emit(Event.CLAIM_TAKEN, f"{attempt.label}: claimed as {attempt.id}", **attempt.facts)
+            emit(Event.CLAIM_TAKEN, lambda: f"{attempt.label}: claimed as {attempt.id}", about=lambda: attempt.facts)
             attempt.crashes, attempt.earlier = answer.crashes, answer.earlier
             attempt.failures = _failures(attempt, answer)
             return self._policy.exhausted(attempt)

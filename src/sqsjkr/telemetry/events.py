@@ -7,7 +7,7 @@ The list is closed, so that a line can be searched for by its event's name in an
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Literal, Self
 
@@ -181,17 +181,53 @@ class Event(Enum):
         return event
 
 
-def emit(event: Event, text: str, /, *, level: Level | int | None = None, **facts: Fact) -> None:
+class _Later(Mapping[str, Fact]):
+    """Facts that are gathered when somebody reads them: a text log never does."""
+
+    __slots__ = ("_facts", "_gather")
+
+    def __init__(self, gather: Callable[[], Mapping[str, Fact]], facts: dict[str, Fact]) -> None:
+        self._gather: Callable[[], Mapping[str, Fact]] | None = gather
+        self._facts = facts
+
+    def __getitem__(self, name: str) -> Fact:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> Mapping[str, Fact]:
+        if self._gather is not None:
+            self._facts, self._gather = {**self._gather(), **self._facts}, None
+        return self._facts
+
+
+def emit(
+    event: Event,
+    text: str | Callable[[], str],
+    /,
+    *,
+    level: Level | int | None = None,
+    about: Callable[[], Mapping[str, Fact]] | None = None,
+    **facts: Fact,
+) -> None:
     """Log one line; do nothing if its level is off. Costs microseconds and never waits.
 
     ``level`` (a word, or a number of ``logging``) takes the place of the event's own, for the few events whose weight
     depends on what happened. ``text`` is for eyes and may hold anything: what could forge a line is escaped when it is
     written. ``facts`` are for machines and appear in the JSON form only. Callers keep one rule: no line holds the value
     of an environment variable, and none above debug holds a message body.
+
+    What is logged for every job is given as functions: ``text`` is called only if the level is on, ``about``, which
+    returns more facts, only if the line is written as JSON.
     """
     number = event.level if level is None else level if isinstance(level, int) else LEVELS[level]
     if LOGGER.isEnabledFor(number):
-        LOGGER.handle(record(event, number, text, facts))
+        words = text if isinstance(text, str) else text()
+        LOGGER.handle(record(event, number, words, facts if about is None else _Later(about, facts)))
 
 
 def says(level: Level) -> bool:

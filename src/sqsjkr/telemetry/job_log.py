@@ -26,7 +26,7 @@ class JobLog(Observer):
 
     def started(self, attempt: Attempt, command: str) -> None:
         """Log the command, shortened, its lock, and how long its message waited."""
-        message, lock_id = attempt.message, attempt.facts["lock_id"]
+        message, lock_id = attempt.message, attempt.job.lock_id if attempt.job else ""
         waited = message.age_at(clock.now())
         facts = [] if attempt.name == message.id else [f"message {message.id}"]
         facts += [f"lock_id={lock_id}"] if lock_id else []
@@ -34,13 +34,12 @@ class JobLog(Observer):
         emit(
             Event.JOB_STARTED,
             f"{attempt.label}: {shorten(command)} ({', '.join(facts)})",
-            **attempt.facts,
-            **_delivered(attempt, waited),
+            about=lambda: attempt.facts | _delivered(attempt, waited),
         )
 
     def printed(self, attempt: Attempt, line: str) -> None:
         """Log one line of output."""
-        emit(Event.JOB_OUTPUT, f"{attempt.label}: {line}", **attempt.facts)
+        emit(Event.JOB_OUTPUT, f"{attempt.label}: {line}", about=lambda: attempt.facts)
 
     def cut(self, attempt: Attempt, size: int) -> None:
         """Log how much output was not."""
@@ -52,11 +51,11 @@ class JobLog(Observer):
         if ending.settlement is Settlement.KEEP:
             self._waits(attempt, ending)
             return
-        outcome = ending.outcome
+        outcome, now = ending.outcome, clock.now()
         self._waiting.pop(attempt.message.id, None)
-        facts = attempt.facts | {"outcome": outcome.label} | _of_end(attempt, ending) | _of_holder(ending.holder)
         event = Event.JOB_REFUSED if outcome is Outcome.REFUSED else Event.JOB_ENDED
-        emit(event, f"{attempt.label}: {_told(attempt, ending)}", level=outcome.level, **facts)
+        text = f"{attempt.label}: {_told(attempt, ending)}"
+        emit(event, text, level=outcome.level, about=lambda: _of_end(attempt, ending, now), outcome=outcome.label)
         if ending.tail and not says("info"):  # else its lines stand above already
             for line in ending.tail.splitlines():
                 emit(Event.JOB_OUTPUT, f"{attempt.label}: {line}", level=outcome.level, **attempt.facts)
@@ -103,11 +102,11 @@ def _delivered(attempt: Attempt, waited: float) -> dict[str, Any]:
     }
 
 
-def _of_end(attempt: Attempt, ending: Ending) -> dict[str, Any]:
-    """Return what a machine may want to know of an end, beside the text."""
+def _of_end(attempt: Attempt, ending: Ending, now: float) -> dict[str, Any]:
+    """Return what a machine may want to know of an end at ``now``, beside the text."""
     end = ending.exit
     took = end.seconds if end is not None else 0.0
-    facts = _delivered(attempt, attempt.message.age_at(clock.now()) - took)
+    facts = attempt.facts | _delivered(attempt, attempt.message.age_at(now) - took) | _of_holder(ending.holder)
     if end is not None:
         facts |= {
             "exit_status": end.status if end.status >= 0 else None,

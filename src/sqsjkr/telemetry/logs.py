@@ -282,9 +282,9 @@ class _Json(_Form):
             "message": self.message(record),
         }
         try:
-            text = self._encode(line | facts | line)
+            text = self._encode({**line, **facts, **line})
         except (TypeError, ValueError):  # not a number that JSON has (NaN), or no Fact at all
-            text = self._encode(line | {name: str(fact) for name, fact in facts.items()} | line)
+            text = self._encode({**line, **{name: str(fact) for name, fact in facts.items()}, **line})
         if not text.isprintable():
             text = _HARMFUL.sub(_escaped_in_json, text)
         return f"{text}\n".encode("utf-8", "replace")
