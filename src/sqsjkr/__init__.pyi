@@ -3,6 +3,7 @@ from sqsjkr.config import Config
 from sqsjkr.errors import BackendRefused, BackendUnavailable, BindError, ConfigError, InvalidJob, SqsjkrError
 from sqsjkr.job import Job
 from sqsjkr.locker import Locker, NoLocker
+from sqsjkr.runs import Holder
 from sqsjkr.throttler import Claim, NoThrottler, Throttler
 
 __version__: str
@@ -14,6 +15,7 @@ __all__ = [
     "Claim",
     "Config",
     "ConfigError",
+    "Holder",
     "InvalidJob",
     "Job",
     "Locker",

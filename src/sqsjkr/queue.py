@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqsjkr import clock
 from sqsjkr.batcher import Batcher
@@ -190,11 +191,14 @@ class Visibility:
             if result is None:
                 self.outage.ended()
                 held.due, held.hidden_until = sent + self._budget.extend_every, sent + self._budget.hiding
+                text = f"{held.message.id}: hidden for {self._budget.hiding:g}s more"
+                emit(Event.MESSAGE_EXTENDED, text, **_facts(held.message))
             elif isinstance(result, Lapsed):
                 held.due = float("inf")
                 if self.held.get(held.message.id) is not held:  # settled meanwhile
                     continue
-                emit(Event.MESSAGE_LAPSED, f"{held.message.id} can't be hidden any longer: {result}")
+                text = f"{held.message.id} can't be hidden any longer: {result}"
+                emit(Event.MESSAGE_LAPSED, text, **_facts(held.message))
             else:
                 self.outage.failed(result)
                 held.due = clock.now() + 2.0
@@ -213,6 +217,7 @@ class Queue(QueueRequests):
         self._order = GroupOrder()
         self._followers: deque[Message] = deque()
         self._facts: QueueFacts | None = None
+        self._burial_refused = ""
         self._keeper: asyncio.Task[None] | None = None
         self._deleting = Batcher(self._delete, size=MAX_BATCH, linger=0.1)
         self._hiding = Batcher(self._hide, size=MAX_BATCH, linger=0.01)
@@ -245,8 +250,11 @@ class Queue(QueueRequests):
         for delivery in await self._receive(limit, wait, self._budget.first_hiding):
             message = delivery.message
             if not self._visibility.add(delivery):
-                emit(Event.MESSAGE_DUPLICATE, f"{message.id} was delivered again while it is held here")
-            elif self._order.may_go(message):
+                text = f"{message.id} was delivered again while it is held here"
+                emit(Event.MESSAGE_DUPLICATE, text, **_facts(message))
+                continue
+            emit(Event.MESSAGE_RECEIVED, f"{message.id}: delivery {message.receive_count}", **_facts(message))
+            if self._order.may_go(message):
                 fresh.append(message)
         return fresh
 
@@ -274,8 +282,8 @@ class Queue(QueueRequests):
 
     @property
     def reason(self) -> str:
-        """Why messages can't be kept hidden just now, on one line; "" while they can."""
-        return self._visibility.outage.reason
+        """Why messages can't be kept hidden or moved to the dead-letter queue, on one line; "" while they can."""
+        return "; ".join(filter(None, (self._visibility.outage.reason, self._burial_refused)))
 
     @property
     def facts(self) -> QueueFacts:
@@ -293,6 +301,7 @@ class Queue(QueueRequests):
         if held is not None:
             await self._deleting((message.id, held.receipt))
             self._visibility.remove(held)
+            emit(Event.MESSAGE_DELETED, f"{message.id}: deleted", **_facts(message))
             if (follower := self._order.settled(message)) is not None:
                 self._followers.append(follower)
 
@@ -305,10 +314,11 @@ class Queue(QueueRequests):
         held.due = float("inf")
         if held.extending is not None:  # its answer must not overwrite the visibility that is set next
             await asyncio.wait({held.extending})
+        delay = max(0.0, min(delay, LONGEST_HIDING - (clock.now() - held.received_at)))
         with contextlib.suppress(Lapsed):  # deleted, or delivered anew: it is out of our hands, as it should be
-            left = LONGEST_HIDING - (clock.now() - held.received_at)
-            await self._hiding(Hiding(held.message.id, held.receipt, max(0.0, min(delay, left))))
+            await self._hiding(Hiding(held.message.id, held.receipt, delay))
         self._visibility.remove(held)
+        emit(Event.MESSAGE_RELEASED, f"{message.id}: visible again in {delay:g}s", **_facts(message))
 
     async def bury(self, message: Message, burial: Burial) -> bool:
         """Move the message to the dead-letter queue with the reason; where that is impossible, hide it for an hour.
@@ -324,22 +334,28 @@ class Queue(QueueRequests):
                 f"{message.id} can't run, and {self.facts.name} has no dead-letter queue: it stays there, hidden for "
                 f"an hour ({reason}). Next: sqsjkr setup, or delete the message"
             )
-            emit(Event.NO_DEAD_LETTER_QUEUE, text, level="error", message_id=message.id)
+            emit(Event.NO_DEAD_LETTER_QUEUE, text, level="error", **_facts(message))
             await self.release(message, NO_GRAVE)
             return False
         if not held.buried:
             try:
                 await self._bury(message, burial)
             except BackendRefused as refused:
+                self._burial_refused = f"moving messages to the dead-letter queue: {refused}"
                 text = f"{message.id} can't be moved to the dead-letter queue; hidden for an hour ({reason}): {refused}"
-                emit(Event.JOB_BURIED, text, message_id=message.id)
+                emit(Event.JOB_BURIED, text, **_facts(message))
                 await self.release(message, NO_GRAVE)
                 return False
-            held.buried = True
+            held.buried, self._burial_refused = True, ""
             text = f"{message.id} moved to the dead-letter queue {self.facts.dead_letters}: {reason}"
-            emit(Event.JOB_BURIED, text, message_id=message.id)
+            emit(Event.JOB_BURIED, text, **_facts(message))
         await self.delete(message)
         return True
+
+
+def _facts(message: Message) -> dict[str, Any]:
+    """Return what every log line about a message carries for machines."""
+    return {"message_id": message.id, "delivery": message.receive_count}
 
 
 class _Group:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
 from functools import partial
 
 from sqsjkr import clock, policy
@@ -50,7 +51,6 @@ class Settler:
         self._changed = changed
         self._budget = budget
         self._persistence = _Persistence(budget)
-        self._outages = _outage("settling messages", budget), _outage("giving back locks and claims", budget)
         self._confirming: set[asyncio.Task[bool]] = set()
         self._unsettled: set[Attempt] = set()
         self._closing = False
@@ -89,12 +89,13 @@ class Settler:
 
         What is not surely deleted does not run.
         """
-        if not await self._persistence.until_answered(partial(self._queue.delete, attempt.message), self._outages[0]):
+        delete = partial(self._queue.delete, attempt.message)
+        if not await self._persistence.until_answered(_Chore.DELETE, attempt, delete):
             return Ending(Outcome.UNANSWERED, "the message could not be deleted", self._budget.short_pause)
         attempt.deleted = True
         self._changed.set()
         confirm = partial(self._gate.give_back_claim, attempt, done=True)
-        task = asyncio.create_task(self._persistence.until_answered(confirm, self._outages[1]))
+        task = asyncio.create_task(self._persistence.until_answered(_Chore.DONE, attempt, confirm))
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)
         if clock.now() >= self._proof.until(attempt):  # the delete took longer than the lease lasts
@@ -109,7 +110,7 @@ class Settler:
     @property
     def reason(self) -> str:
         """Why messages can't be settled just now, on one line; "" while they can."""
-        return self._outages[0].reason or self._outages[1].reason
+        return self._persistence.reason
 
     @property
     def unsettled(self) -> int:
@@ -129,21 +130,23 @@ class Settler:
 
         False if that was not answered ``within`` so many seconds.
         """
-        verbs: list[Callable[[], Awaitable[None]]] = []
+        chores: list[tuple[_Chore, Callable[[], Awaitable[None]]]] = []
         if attempt.locked:
-            verbs.append(partial(self._gate.give_back_lock, attempt))
+            chores.append((_Chore.UNLOCK, partial(self._gate.give_back_lock, attempt)))
         if attempt.claimed and ending is not None:
             done = attempt.deleted or ending.has_ended
             owed = ending.outcome is Outcome.DEAD or self._hook.wants(attempt, ending)
-            verbs.append(partial(self._gate.give_back_claim, attempt, ending, done=done, owed=owed))
-        if not verbs:
+            give_back = partial(self._gate.give_back_claim, attempt, ending, done=done, owed=owed)
+            chores.append((_Chore.DONE if done else _Chore.FORGET, give_back))
+        if not chores:
             return True
         try:
             async with asyncio.timeout(within):
-                persist, outage = self._persistence.until_answered, self._outages[1]
-                if len(verbs) == 1:  # nearly always: a task for it would be a waste
-                    return await persist(verbs[0], outage)
-                return all(await asyncio.gather(*(persist(verb, outage) for verb in verbs)))
+                persist = self._persistence.until_answered
+                if len(chores) == 1:  # nearly always: a task for it would be a waste
+                    (chore, verb), *_ = chores
+                    return await persist(chore, attempt, verb)
+                return all(await asyncio.gather(*(persist(chore, attempt, verb) for chore, verb in chores)))
         except TimeoutError:
             return False
 
@@ -164,14 +167,14 @@ class Settler:
         message = attempt.message
         self._room.forget(message)
         if ending.settlement is Settlement.DELETE:
-            verb = partial(self._queue.delete, message)
+            chore, verb = _Chore.DELETE, partial(self._queue.delete, message)
         elif ending.settlement is Settlement.BURY:
-            verb = partial(self._bury, attempt, ending)
+            chore, verb = _Chore.BURY, partial(self._bury, attempt, ending)
         else:
             if ending.settlement is Settlement.KEEP:
                 ending = policy.settle_elsewhere(ending, closing=self._closing)
-            verb = partial(self._queue.release, message, ending.delay)
-        await self._persistence.until_answered(verb, self._outages[0])
+            chore, verb = _Chore.RELEASE, partial(self._queue.release, message, ending.delay)
+        await self._persistence.until_answered(chore, attempt, verb)
         if not ending.is_final and (behind := self._queue.behind(message)):
             await self.hand_back(behind, "it follows a message of its group that went back")
         return ending
@@ -183,15 +186,30 @@ class Settler:
         attempt.deleted = attempt.deleted or left
 
 
-def _outage(what: str, budget: LeaseBudget) -> Outage:
-    longest = budget.longest_outage_pause
-    return Outage(what, Event.SETTLE_RETRIED, Event.SETTLE_RESUMED, over="works again", longest_pause=longest)
+class _Chore(Enum):
+    """What is asked of queue or table when an attempt has ended. Each needs a right of its own, so each can fail alone.
+
+    Its name in the log, and what follows if the worker stops before it is done.
+    """
+
+    DELETE = ("deleting messages", "its message is not deleted, and is delivered again")
+    RELEASE = ("giving messages back to the queue", "its message is visible again only after {hiding:g}s")
+    BURY = ("moving messages to the dead-letter queue", "its message is not moved, and is delivered again")
+    UNLOCK = ("giving locks back", "its lock is taken over after the lease of {lease:g}s")
+    FORGET = ("giving claims back", "its claim is taken over after the lease of {lease:g}s")
+    DONE = ("marking jobs as done", "its job is not marked as done, and may run again if its message comes again")
+
+    def __init__(self, subject: str, undone: str) -> None:
+        self.subject = subject
+        self.undone = undone
 
 
 class _Persistence:
     """Sends a request until it is answered, or until it is time to give up."""
 
     def __init__(self, budget: LeaseBudget) -> None:
+        self._budget = budget
+        self._outages = {chore: _outage(chore.subject, budget) for chore in _Chore}
         self._longest_pause = budget.longest_retry
         self._giving_up = asyncio.Event()
         self._on_their_way: set[asyncio.Task[object]] = set()
@@ -202,17 +220,25 @@ class _Persistence:
         for task in self._on_their_way:
             task.cancel()
 
-    async def until_answered(self, verb: Callable[[], Awaitable[None]], outage: Outage) -> bool:
+    @property
+    def reason(self) -> str:
+        """What fails, and why, on one line; "" while nothing does."""
+        return "; ".join(outage.reason for outage in self._outages.values() if outage)
+
+    async def until_answered(self, chore: _Chore, attempt: Attempt, verb: Callable[[], Awaitable[None]]) -> bool:
         """Send a request until it is answered: True; or until ``give_up``: False."""
-        pause = FIRST_RETRY
+        outage, pause = self._outages[chore], FIRST_RETRY
         while True:
             try:
                 await self._once(verb)
             except BackendUnavailable as trouble:
                 if self._giving_up.is_set():
-                    emit(Event.SETTLE_GIVEN_UP, f"not settled, the message comes back by itself: {trouble}")
+                    undone = chore.undone.format(lease=self._budget.lease, hiding=self._budget.hiding)
+                    why = "" if self.reason else f" ({trouble})"  # else the first line of the outage has said why
+                    emit(Event.SETTLE_GIVEN_UP, f"{attempt.label}: {undone}{why}", **attempt.facts)
                     return False
-                outage.failed(trouble)
+                if not any(other.has_said(trouble) for other in self._outages.values() if other is not outage):
+                    outage.failed(trouble)  # a burial deletes, too: one missing right is said once
             else:
                 outage.ended()
                 return True
@@ -236,3 +262,8 @@ class _Persistence:
             raise BackendUnavailable("no answer before the worker had to stop") from None
         finally:
             self._on_their_way.discard(task)
+
+
+def _outage(what: str, budget: LeaseBudget) -> Outage:
+    longest = budget.longest_outage_pause
+    return Outage(what, Event.SETTLE_RETRIED, Event.SETTLE_RESUMED, over="works again", longest_pause=longest)

@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sqsjkr import clock
 from sqsjkr.locker import Locker
+from sqsjkr.runs import Holder
 from sqsjkr.throttler import Claim, Throttler
 
 RACERS = 20
@@ -100,6 +101,8 @@ class LockerContract(_Contract[Locker]):
             await here.lock(lock_id, _new("attempt"), "event")
             _refused(await here.lock(lock_id, _new("attempt"), "event"))
             _refused(await there.lock(lock_id, _new("attempt"), "event"))
+            holder = await there.acquire(lock_id, _new("attempt"), "event", "message")
+            _demand(isinstance(holder, Holder), f"a refusal to be a Holder, and not {holder!r}")
 
     @_in_a_loop
     async def test_asking_again_for_the_same_owner_succeeds(self) -> None:

@@ -147,6 +147,7 @@ class Worker:
             now = clock.now()
             self._shared.heartbeat(now, self._kicker.end_overdue(now) + self._budget.guard_margin)
             if not self.stopping.requested:
+                self._backlog.notice_unsettled(self._kicker.reason)
                 received, waiting = self._backlog.overdue()
                 self._hand_back(received, "no slot was free for it", 0.0)
                 self._hand_back(waiting, "it waits for a lock, and no slot is free here", self._budget.pause)

@@ -135,6 +135,12 @@ class Backlog:
         """What is wrong with the queue, or why no new jobs are taken just now, on one line; None if all is well."""
         return self._outage.reason or self._brake.reason or self._queue.reason or None
 
+    def notice_unsettled(self, why: str) -> None:
+        """Take no new jobs while too many ended ones can't be settled, for ``why``; "" if nothing fails."""
+        unsettled = self._slots.unsettled
+        too_many = bool(why) and unsettled > _most_unsettled(self._slots.count)
+        self._brake.unsettled(f"{unsettled} jobs can't be settled: {why}" if too_many else "")
+
     def _limit(self) -> int:
         """Return how many messages to ask for now. While jobs are ready, only a full batch is worth a request."""
         self._brake.look()
@@ -145,7 +151,7 @@ class Backlog:
         if allowed < room:
             return allowed
         batch = min(MAX_BATCH, self._slots.count)
-        if self._slots.unsettled > self._most_unsettled() or (self._ready and room < batch):
+        if self._slots.unsettled > _most_unsettled(self._slots.count) or (self._ready and room < batch):
             return 0
         return min(MAX_BATCH, room)
 
@@ -153,8 +159,10 @@ class Backlog:
         """Return how many messages to hold beyond the free slots: those that will start within ``PREFETCH`` seconds."""
         return min(2 * self._slots.count, int(self._slots.rate * PREFETCH))
 
-    def _most_unsettled(self) -> int:
-        return self._slots.count + max(100, 4 * self._slots.count)
-
     def _is_idle(self) -> bool:
         return not self._slots.unsettled and not self._ready and not len(self._room)
+
+
+def _most_unsettled(slots: int) -> int:
+    """Return how many jobs may have started here that are not settled yet."""
+    return slots + max(100, 4 * slots)

@@ -34,8 +34,8 @@ class Brake:
         self._host = host
         self._log = log
         self._table_is_probed = table_is_probed
-        self._log_failure: str | None = None
-        self._log_failed_at = 0.0
+        self._log_pause = _Pause()
+        self._settling = _Pause()
         self._retry_at = 0.0
         self._paused_at = 0.0
         self.paused = ""
@@ -68,15 +68,11 @@ class Brake:
 
     def look(self) -> None:
         """Notice whether the log can be written, and say so when that changes."""
-        failure = self._log.failure if self._log else None
-        if failure == self._log_failure:
-            return
-        if failure:
-            self._log_failed_at = clock.now()
-            emit(Event.WORKER_PAUSED, f"no new jobs: {failure}")
-        else:
-            emit(Event.WORKER_RESUMED, f"new jobs again; it was: {self._log_failure}")
-        self._log_failure = failure
+        self._log_pause.because((self._log.failure if self._log else None) or "")
+
+    def unsettled(self, why: str) -> None:
+        """Hold while too many ended jobs can't be recorded in queue or table, ``why``; go on for ""."""
+        self._settling.because(why)
 
     @property
     def reasons(self) -> Mapping[str, str | None]:
@@ -87,20 +83,39 @@ class Brake:
     @property
     def reason(self) -> str | None:
         """Why no new jobs are taken, on one line; None if they are."""
-        return next(filter(None, self.reasons.values()), None)
+        return next(filter(None, (*self.reasons.values(), self._settling.reason)), None)
 
     @property
     def held_since(self) -> float:
         """Since when jobs are held back, on ``clock.now``; infinity if they are not."""
-        since = [outage.since for outage in (self._table, self._host) if outage]
-        since += [self._log_failed_at] if self._log_failure else []
-        since += [self._paused_at] if self.paused else []
+        causes = self._table, self._host, self._log_pause, self._settling
+        since = [cause.since for cause in causes if cause] + ([self._paused_at] if self.paused else [])
         return min(since, default=float("inf"))
 
     def allows(self, messages: int) -> int:
         """Return how many of these messages may be asked for now."""
-        if self.paused or self._log_failure or (self._table and self._table_is_probed):
+        if self.paused or self._log_pause or self._settling or (self._table and self._table_is_probed):
             return 0
         if self._table or self._host:
             return min(messages, 1) if clock.now() >= self._retry_at else 0
         return messages
+
+
+class _Pause:
+    """A time in which no new jobs are taken, logged when it begins and when it is over. True while it lasts."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.since = 0.0
+
+    def because(self, reason: str) -> None:
+        """Begin for a reason, or end for none."""
+        was, self.reason = self.reason, reason
+        if reason and not was:
+            self.since = clock.now()
+            emit(Event.WORKER_PAUSED, f"no new jobs: {reason}")
+        elif was and not reason:
+            emit(Event.WORKER_RESUMED, f"new jobs again after {clock.now() - self.since:.1f}s; it was: {was}")
+
+    def __bool__(self) -> bool:
+        return bool(self.reason)

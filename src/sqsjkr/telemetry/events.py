@@ -113,6 +113,10 @@ class Event(Enum):
         "info",
         "A job ended by itself and left processes in the background; they are left alone.",
     )
+    MESSAGE_RECEIVED = ("message.received", "debug", "A message was received.")
+    MESSAGE_EXTENDED = ("message.extended", "debug", "A message that is held here was hidden for longer.")
+    MESSAGE_RELEASED = ("message.released", "debug", "A message was given back to the queue.")
+    MESSAGE_DELETED = ("message.deleted", "debug", "A message was deleted: its job is settled.")
     MESSAGE_DUPLICATE = ("message.duplicate", "debug", "A message was delivered again and is not run again.")
     MESSAGE_LAPSED = (
         "message.lapsed",

@@ -45,9 +45,13 @@ class Outage:
         """What failed and why, on one line; "" while nothing does."""
         return f"{self._subject}: {self._why}" if self._failures else ""
 
+    def has_said(self, why: object) -> bool:
+        """Return whether it lasts, and for just this reason."""
+        return bool(self._failures) and self._why == _on_one_line(why)
+
     def failed(self, why: object) -> float:
         """Count a failure; return the seconds to wait before the next try (full jitter, growing to the longest)."""
-        self._why = " ".join(str(why).split())
+        self._why = _on_one_line(why)
         self._failures += 1
         if self._failures == 1:
             self.since = self._now()
@@ -64,3 +68,7 @@ class Outage:
 
     def __bool__(self) -> bool:
         return self._failures > 0
+
+
+def _on_one_line(why: object) -> str:
+    return " ".join(str(why).split())

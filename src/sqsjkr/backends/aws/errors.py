@@ -185,8 +185,7 @@ def refused(call: Call, status: int, raw: bytes) -> AWSError:
     # "com.amazonaws.sqs#QueueDoesNotExist", sometimes with ":" and an address behind (Smithy: "AWS JSON 1.0 protocol")
     code = str(answer.get("__type") or answer.get("code") or "").rpartition("#")[2].partition(":")[0]
     message = str(answer.get("message") or answer.get("Message") or "")
-    why = f"access denied ({code})" if code in _DENIED else code or status
-    text = f"{call}: {why}: {message}" + ("" if "://" in call.resource else f" ({call.where})")
+    text = f"{call}: {_why(code) or status}: {message}" + ("" if "://" in call.resource else f" ({call.where})")
     if code == "ConditionalCheckFailedException":
         failed = ConditionFailed(text, call=call, code=code, status=status, message=message)
         failed.item = answer.get("Item")
@@ -196,6 +195,16 @@ def refused(call: Call, status: int, raw: bytes) -> AWSError:
     if status < _SERVER_ERROR:
         return AWSRefused(text, call=call, code=code, status=status, message=message)
     return AWSUnavailable(text, call=call, code=code, status=status, message=message, ambiguous=True)
+
+
+def of_entry(call: Call, failed: Mapping[str, Any]) -> AWSUnavailable:
+    """The error of one entry of a batch of SQS, in the words of ``refused``: the other entries may have succeeded."""
+    code, message = str(failed.get("Code", "")), str(failed.get("Message") or "")
+    return AWSUnavailable(f"{call}: {_why(code)}: {message}", call=call, code=code, message=message)
+
+
+def _why(code: str) -> str:
+    return f"access denied ({code})" if code in _DENIED else code
 
 
 def remedy_for(error: AWSError) -> Remedy | None:

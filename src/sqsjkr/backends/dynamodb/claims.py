@@ -42,7 +42,7 @@ class DynamoDBClaims(ClaimRows):
         self._aws = aws
         self._name = name
         self._rows = Rows(aws, name)
-        self._inserts = Statements(aws, "claims", "dynamodb:PartiQLInsert")
+        self._inserts = Statements(aws, "claims", f"dynamodb:PartiQLInsert on {name}")
         self._insert = f"INSERT INTO \"{name}\" VALUE {{'Id': ?, 'Type': '{THROTTLE}', 'Expired': ?, 'Owner': ?}}"
 
     async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
@@ -104,7 +104,8 @@ class DynamoDBClaims(ClaimRows):
             rows = {put["PutRequest"]["Item"]["Id"]["S"]: put["PutRequest"]["Item"] for put in left}
             if rows:
                 if pause > 1.0:
-                    trouble = BackendUnavailable("DynamoDB leaves rows unprocessed: the table is throttled")
+                    why = "rows are left unprocessed, since the table is throttled"
+                    trouble = BackendUnavailable(f"dynamodb:BatchWriteItem on {self._name}: {why}")
                     return [trouble if run.key in rows else None for run, _ in claims]
                 await asyncio.sleep(pause)
                 pause *= 2

@@ -50,7 +50,7 @@ class Statement:
 class Statements:
     """Sends writes to different rows together, as long as the server takes them.
 
-    ``what`` they are, and the ``right`` that they need, for the log.
+    ``what`` they are, and the ``right`` that they need, with its resource, for the log.
     """
 
     def __init__(self, aws: AWS, what: str, right: str) -> None:
@@ -80,10 +80,11 @@ class Statements:
                 break
             if pause:
                 await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter
-        return [
-            BackendUnavailable(f"DynamoDB: {code}: {texts[number]}") if code in _PASSING else code
-            for number, code in enumerate(codes)
-        ]
+        return [self.failure(code, texts[number]) if code in _PASSING else code for number, code in enumerate(codes)]
+
+    def failure(self, code: str, text: str = "") -> BackendUnavailable:
+        """Return the error of a write that failed with DynamoDB's ``code``."""
+        return BackendUnavailable(": ".join(filter(None, (self._right, code, text))))
 
     async def _once(self, statements: Sequence[Statement]) -> Sequence[dict[str, Any]] | None:
         """Send them once. Returns the error of each, {} for none; None if the server refuses them all."""
@@ -105,5 +106,5 @@ class Statements:
     def _refuse(self, why: str) -> None:
         if not self.refused:
             self.refused = True
-            text = f"{self._what} travel one by one, which costs more requests: {why}; next: allow {self._right}"
-            emit(Event.TABLE_UNBATCHED, text)
+            advice = f"next: allow {self._right}"
+            emit(Event.TABLE_UNBATCHED, f"{self._what} travel one by one, which costs more requests: {why}; {advice}")

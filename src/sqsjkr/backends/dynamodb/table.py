@@ -34,7 +34,7 @@ from sqsjkr.backends.dynamodb.rows import (
 )
 from sqsjkr.backends.dynamodb.statements import CONDITION, Statement, Statements
 from sqsjkr.batcher import side_by_side
-from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.errors import BackendRefused
 from sqsjkr.leases.table import Heartbeat, Row, Table
 from sqsjkr.runs import HOST, Holder
 
@@ -72,7 +72,7 @@ class DynamoDBTable(DynamoDBClaims, Table):
 
     def __init__(self, aws: AWS, name: str) -> None:
         super().__init__(aws, name)
-        self._updates = Statements(aws, "unlocks", "dynamodb:PartiQLUpdate")
+        self._updates = Statements(aws, "unlocks", f"dynamodb:PartiQLUpdate on {name}")
         self._release = f'UPDATE "{name}" {_RELEASE}'
 
     @classmethod
@@ -143,7 +143,7 @@ class DynamoDBTable(DynamoDBClaims, Table):
             return await side_by_side(self.release_lock(*lock) for lock in locks)
         # A condition that does not hold: it has another owner by now, or is gone.
         return [
-            code if isinstance(code, Exception) else None if code in {"", CONDITION} else BackendUnavailable(code)
+            code if isinstance(code, Exception) else None if code in {"", CONDITION} else self._updates.failure(code)
             for code in codes
         ]
 

@@ -12,6 +12,7 @@ from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.connection import connection
+from sqsjkr.backends.aws.errors import AWSUnavailable, Call, of_entry
 from sqsjkr.errors import BackendRefused
 
 _NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
@@ -89,6 +90,11 @@ class QueueClient:
         made = await self.aws.call("sqs", "CreateQueue", request, endpoint=self._endpoint)
         if self.aws.has_custom_endpoint("sqs"):
             self._url = str(made["QueueUrl"])
+
+    def failures(self, operation: str, answer: Mapping[str, Any]) -> dict[int, AWSUnavailable]:
+        """The errors of a batch, by the number that is the entry's ``Id``: what failed alone in the ``answer``."""
+        call = Call.of("sqs", operation, {"QueueUrl": self.url}, "")
+        return {int(failed["Id"]): of_entry(call, failed) for failed in answer.get("Failed") or []}
 
     @cached_property
     def _endpoint(self) -> str | None:

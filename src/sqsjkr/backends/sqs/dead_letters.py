@@ -94,9 +94,8 @@ class SQSDeadLetters(DeadLetters):
             answer = await self._dead.call("DeleteMessageBatch", {"Entries": entries})
         except BackendUnavailable as failure:
             return [failure] * len(letters)
-        for failed in answer.get("Failed") or []:
-            text = f"SQS: {failed.get('Code', '')} {failed.get('Message') or ''}".strip()
-            failures[int(failed["Id"])] = BackendUnavailable(text)
+        for number, failed in self._dead.failures("DeleteMessageBatch", answer).items():
+            failures[number] = failed
         return failures
 
     async def _send(self, letter: Letter) -> str | Exception:

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqsjkr import clock
 from sqsjkr.backends import Connections
-from sqsjkr.backends.aws.codes import bare, code_of
+from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.errors import AWSRefused
 from sqsjkr.backends.sqs.client import QueueClient, redrive
-from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.errors import BackendRefused
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import ATTRIBUTES, Message
 from sqsjkr.queue import Burial, Delivery, Hiding, Lapsed, Queue, QueueFacts
@@ -120,10 +120,8 @@ class SQSQueue(Queue):
     async def _batch(self, operation: str, batch: Sequence[Mapping[str, Any]]) -> Sequence[Exception | None]:
         answer = await self._queue.call(operation, {"Entries": batch})
         failures: list[Exception | None] = [None] * len(batch)
-        for failed in answer.get("Failed") or []:
-            code = str(failed.get("Code", ""))
-            kind = Lapsed if bare(code) in _GONE else BackendUnavailable
-            failures[int(failed["Id"])] = kind(f"{operation}: {code} {failed.get('Message', '')}".strip())
+        for number, failure in self._queue.failures(operation, answer).items():
+            failures[number] = Lapsed(str(failure)) if code_of(failure) in _GONE else failure
         return failures
 
 
