@@ -295,13 +295,16 @@ async def authority_of(config: Config) -> AsyncIterator[Authority | None]:
         return
     # Imported where needed: a worker without a trust file keeps nothing of it in memory.
     from sqsjkr.trust.authority import Judge, TrustFile  # noqa: PLC0415
+    from sqsjkr.trust.vault import Vault, shelves  # noqa: PLC0415
 
     trust = TrustFile(config.trust, audience=config.audience, claims=config.throttler != "none")
+    vault = Vault(shelves(profile=config.profile, region=config.region))
     watching = asyncio.create_task(trust.watch())
     try:
-        yield Judge(trust)
+        yield Judge(trust, vault)
     finally:
         watching.cancel()
+        await vault.close()
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ class Attempt:
         "plan",
         "refusal",
         "rival_key",
+        "secrets",
     )
 
     def __init__(self, message: Message, attempt_id: str, place: Place = Place()) -> None:  # noqa: B008 - immutable
@@ -53,6 +54,8 @@ class Attempt:
         self.audit: Mapping[str, Any] = {}
         """Set by the reader of a worker with a trust file, for log and history: whose job it is, signed with which key,
         under which name, and the SHA-256 of its body."""
+        self.secrets: Mapping[str, str] = {}
+        """The values of the secrets that the plan names, by their variables. They appear nowhere else."""
         self.refusal: Ending | None = None
         """Set by the reader if the job is not to run, whatever lock and claim say. The gate gives it, once claimed."""
         self.claim_key = message.id

@@ -72,7 +72,7 @@ class Kicker:
 
     async def _attempt(self, attempt: Attempt) -> Ending:
         """Read, ask the gate, run, decide."""
-        if refusal := self._reader.read(attempt):
+        if refusal := self._reader.read(attempt) or await self._reader.complete(attempt):
             return refusal
         if refusal := await self._gate.admit(attempt):
             return await self._trigger.refused(attempt, refusal)

@@ -26,6 +26,11 @@ class Plan:
     hook_on: frozenset[str] = frozenset()
     """The endings that run it."""
 
+    @property
+    def has_own_program(self) -> bool:
+        """Whether the job's own program comes first: if that is missing, it is the job's trouble and not the host's."""
+        return bool(self.argv) and not self.wrapper and self.argv[0] != "sh"
+
     def command_line(self, command: str) -> tuple[bytes, ...]:
         """Return the arguments to execute for a job with this shell command."""
         argv = self.argv or ("sh", "-c", command)

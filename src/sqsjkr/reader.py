@@ -25,6 +25,9 @@ class Authority(Protocol):
     def judge(self, attempt: Attempt) -> Ending | None:
         """Note what counts for the attempt, and its refusal if it is refused; an ending if it goes back at once."""
 
+    async def look_up(self, attempt: Attempt) -> Ending | None:
+        """Note the values of the secrets that the plan names; an ending if one cannot be looked up now."""
+
 
 class Reader:
     """Turns messages into jobs and plans.
@@ -66,6 +69,12 @@ class Reader:
         if self._authority is not None:
             return self._authority.judge(attempt)
         return None if asked.command else unknown(attempt, "this worker has no trust file, which gives jobs names")
+
+    async def complete(self, attempt: Attempt) -> Ending | None:
+        """Look up what the plan needs beside the message; an ending (UNANSWERED) if that is impossible now."""
+        if self._authority is None or not attempt.plan.secrets:
+            return None
+        return await self._authority.look_up(attempt)
 
     def _decide(self, asked: Job) -> tuple[Job, Plan]:
         """Return the job as it counts here, and the plan for it."""

@@ -277,3 +277,83 @@ async def test_51_a_copy_that_is_refused_here_waits_while_its_job_runs_elsewhere
         await other.close()
     assert sqsjkr.log("job.ended")[0].partition(": ")[2].startswith("succeeded")
     assert len([one for one in (*sqsjkr.log("job.started"), *other.log("job.started")) if "touch" in one]) <= 2
+
+
+SECRET = "hunter22-of-the-database"
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Callable[..., str]:
+    """A trust file with a job that needs a secret, which is kept in a file."""
+
+    def write(text: str) -> str:
+        (tmp_path / "secret").write_text(f"{SECRET}\n")
+        path = tmp_path / "trust.toml"
+        path.write_text(
+            f'[producer.me]\nsender = "{ME}"\nmay = "*"\n[job.db]\ncommand = {json.dumps(text)}\n'
+            f'secrets = {{ PASSWORD = "file:{tmp_path}/secret" }}\n'
+        )
+        path.chmod(0o644)
+        return str(path)
+
+    return write
+
+
+async def test_52_a_secret_reaches_its_job_and_nothing_else(
+    sqsjkr: Sqsjkr, keeper: Callable[..., str], tmp_path: Path
+) -> None:
+    """Not the log, not the tail in history and dead letter, not the hook, not the argv."""
+    show = (
+        f'printf %s "$PASSWORD" > {tmp_path}/proof; tr "\\0" " " < /proc/$$/cmdline > {tmp_path}/argv; '
+        'echo "password: $PASSWORD"; printf hunter22-of; sleep 0.3; echo -the-database; echo "$PASSWORD" >&2; exit 65'
+    )
+    await sqsjkr.send(job="db", event_id="e", on_exit={"65": "never"})
+
+    await sqsjkr.run_until_empty(
+        trust=keeper(show), hook=f"cat > {tmp_path}/hook; env >> {tmp_path}/hook", hook_on=["all"], output_tail=4096
+    )
+
+    assert (tmp_path / "proof").read_text() == SECRET
+    assert sqsjkr.said("job.output") == ["e: password: ***", "e: ***", "e: ***"]
+    assert SECRET not in (tmp_path / "argv").read_text()
+    assert "password: ***" in (tmp_path / "hook").read_text()
+    assert SECRET not in (tmp_path / "hook").read_text()
+    assert len(sqsjkr.dead_letters) == 1
+    assert not any(SECRET in line.text or SECRET in str(line.facts) for line in sqsjkr.lines)
+    for file in (tmp_path / "store").iterdir():
+        assert SECRET.encode() not in file.read_bytes(), f"in {file.name}"
+
+
+async def test_53_a_job_whose_secret_cannot_be_looked_up_goes_back(
+    sqsjkr: Sqsjkr, keeper: Callable[..., str], tmp_path: Path
+) -> None:
+    trust = keeper("true")
+    (tmp_path / "secret").unlink()
+    await sqsjkr.send(job="db")
+    await sqsjkr.send(job="db")
+
+    sqsjkr.start(trust=trust)
+    await until(lambda: sqsjkr.stats.outcomes["unanswered"] == 2, description="both jobs were tried")
+    await sqsjkr.stop()
+
+    assert len(sqsjkr.log("secret.unavailable")) == 1
+    assert sqsjkr.log("secret.unavailable")[0].startswith(f"secret file:{tmp_path}/secret: cannot be read")
+    assert sqsjkr.sql("SELECT COUNT(*) FROM message") == [(2,)]
+    assert sqsjkr.log("job.started") == []
+    assert sqsjkr.log("worker.paused") == [], "other jobs go on"
+
+
+async def test_54_a_program_that_is_missing_is_its_jobs_trouble_and_pauses_nothing(
+    sqsjkr: Sqsjkr, tmp_path: Path
+) -> None:
+    path = tmp_path / "trust.toml"
+    path.write_text(f'[producer.me]\nsender = "{ME}"\nmay = "*"\n[job.gone]\nrun = ["/no/such/program"]\n')
+    path.chmod(0o644)
+    await sqsjkr.send(job="gone")
+
+    await sqsjkr.run_until_empty(trust=str(path))
+
+    [(_, reason)] = sqsjkr.dead_letters
+    assert reason.startswith("unstartable: ")
+    assert "/no/such/program" in reason
+    assert sqsjkr.log("host.exhausted") == []

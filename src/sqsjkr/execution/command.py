@@ -20,6 +20,7 @@ from sqsjkr.supervision.shared_state import SharedState
 
 _OUT_OF_RESOURCES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.EACCES}
 """The host's trouble, not the job's: no processes, memory or descriptors left, or no such program to run."""
+_MISSING = {errno.ENOENT, errno.EACCES}
 _IGNORED_BY_PYTHON = [signal.SIGPIPE, signal.SIGXFSZ]
 _LOOK_EVERY = 0.02
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): kilobytes, on macOS bytes
@@ -31,11 +32,15 @@ def shell(text: str) -> tuple[bytes, ...]:
 
 
 class CannotStart(Exception):
-    """The command was not started. ``again``: the host was short of something, so another try may do."""
+    """The command was not started.
 
-    def __init__(self, why: str, *, again: bool) -> None:
+    ``again``: the host was short of something, so another try may do. ``missing``: the program is, or may not be run.
+    """
+
+    def __init__(self, why: str, *, again: bool, missing: bool) -> None:
         super().__init__(why)
         self.again = again
+        self.missing = missing
 
 
 class _End(NamedTuple):
@@ -150,7 +155,8 @@ class Command:
             for descriptor in opened:
                 os.close(descriptor)
             number = failure.errno if isinstance(failure, OSError) else None
-            raise CannotStart(_explain(failure, argv, env), again=number in _OUT_OF_RESOURCES) from failure
+            again, missing = number in _OUT_OF_RESOURCES, number in _MISSING
+            raise CannotStart(_explain(failure, argv, env), again=again, missing=missing) from failure
         self._shared.leads(self._mark, self._pid)
         os.close(writer)
         if stdin is None:

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sqsjkr.execution.masking import Veil
+
 READ = 262_144
 """Bytes taken from the pipe at once."""
 LONGEST_LINE = 16_384
@@ -33,7 +35,10 @@ class OutputLimits:
 
 
 class Output:
-    """Reads one job's pipe. ``on_line`` gets each line; ``on_cut`` how many bytes were not logged in a flood."""
+    """Reads one job's pipe. ``on_line`` gets each line; ``on_cut`` how many bytes were not logged in a flood.
+
+    What the ``veil`` hides is neither logged nor kept.
+    """
 
     def __init__(
         self,
@@ -43,7 +48,9 @@ class Output:
         rate: int,
         tail: int,
         now: Callable[[], float],
+        veil: Veil | None = None,
     ) -> None:
+        self._veil = veil
         self._on_line = on_line
         self._on_cut = on_cut
         self._allowance = _Allowance(rate, now)
@@ -103,6 +110,8 @@ class Output:
         if len(chunk) >= 65_536 and not self.size and _PIPE_SIZE is not None:  # noqa: PLR2004 - a full pipe: it is fast
             _widen(self._descriptor)
         self.size += len(chunk)
+        if self._veil is not None:
+            chunk = self._veil.pass_on(chunk)
         self._keep(chunk)
         self._log(chunk)
         return True
@@ -115,6 +124,9 @@ class Output:
         self._finish_line()
 
     def _finish_line(self) -> None:
+        if self._veil is not None and (held_back := self._veil.rest()):
+            self._keep(held_back)
+            self._log(held_back)
         if self._partial:
             rest, self._partial = self._partial, b""
             self._say(rest)

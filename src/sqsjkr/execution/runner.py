@@ -10,7 +10,7 @@ from sqsjkr import clock
 from sqsjkr.attempt import Attempt
 from sqsjkr.execution import environment
 from sqsjkr.execution.command import CannotStart, Command
-from sqsjkr.execution.masking import Mask
+from sqsjkr.execution.masking import Mask, Veil
 from sqsjkr.execution.output import Output, OutputLimits
 from sqsjkr.execution.registry import Registry
 from sqsjkr.intake.brake import Brake
@@ -92,9 +92,10 @@ class Runner:
         try:
             end = await command.run(argv, env, output, stdin=stdin, started=self._brake.host_recovered)
         except CannotStart as why:
-            if why.again:
+            again = why.again and not (why.missing and attempt.plan.has_own_program)
+            if again:
                 self._brake.host_failed(why)
-            return NotStarted(str(why), why.again)
+            return NotStarted(str(why), again)
         finally:
             self._registry.leave(attempt)
         if end.leftovers:
@@ -119,4 +120,5 @@ class Runner:
             rate=self._limits.rate,
             tail=self._limits.tail,
             now=clock.now,
+            veil=Veil(attempt.secrets.values()) if attempt.secrets else None,
         )

@@ -108,6 +108,12 @@ class Event(Enum):
     )
     HOOK_OUTPUT = ("hook.output", "info", "One line of what a hook printed.")
     HOOK_FAILED = ("hook.failed", "error", "A hook failed, did not start or ran for too long; it is not run again.")
+    SECRET_UNAVAILABLE = (
+        "secret.unavailable",
+        "error",
+        "A secret cannot be looked up; jobs that need it go back. Logged once per outage.",
+    )
+    SECRET_AVAILABLE = ("secret.available", "info", "The secret can be looked up again.")
     PROCESS_LEFT = (
         "process.left",
         "info",

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sqsjkr.attempt import Attempt
-from sqsjkr.errors import ConfigError
+from sqsjkr.errors import BackendUnavailable, ConfigError
 from sqsjkr.message import SIGNATURE
 from sqsjkr.outcome import Ending, Outcome
-from sqsjkr.reader import unknown
+from sqsjkr.reader import UNKNOWN_PAUSE, unknown
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.trust import file
 from sqsjkr.trust.keys import read_set
 from sqsjkr.trust.policy import UNSIGNED, Policy, Verdict
 from sqsjkr.trust.signature import Verifier, claim_key, token_ids
+from sqsjkr.trust.vault import Vault
 
 LOOK_EVERY = 10.0
 """Seconds between two looks at the file."""
@@ -110,8 +111,9 @@ class TrustFile:
 class Judge:
     """Applies the trust file in force to each attempt."""
 
-    def __init__(self, trust: TrustFile) -> None:
+    def __init__(self, trust: TrustFile, vault: Vault) -> None:
         self._trust = trust
+        self._vault = vault
         self._complained: dict[str, None] = {}
 
     def judge(self, attempt: Attempt) -> Ending | None:
@@ -142,6 +144,15 @@ class Judge:
         elif proof.token:
             attempt.claim_key = claim_key(proof.key, proof.token)
         attempt.job, attempt.plan = verdict.job, verdict.plan
+        return None
+
+    async def look_up(self, attempt: Attempt) -> Ending | None:
+        """Note the values of the secrets that the plan names; an ending if one cannot be looked up now."""
+        age = self._trust.in_force.policy.secrets_age
+        try:
+            attempt.secrets = await self._vault.values(attempt.plan.secrets, age=age)
+        except BackendUnavailable as why:
+            return Ending(Outcome.UNANSWERED, str(why), UNKNOWN_PAUSE)
         return None
 
     def _warn(self, attempt: Attempt, verdict: Verdict) -> None:
