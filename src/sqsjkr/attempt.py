@@ -34,6 +34,7 @@ class Attempt:
         "job",
         "locked",
         "message",
+        "named",
         "ordered_by",
         "owed",
         "place",
@@ -49,6 +50,8 @@ class Attempt:
         self.place = place
         self.job: Job | None = None
         """Set by the reader; None if the body is not a valid job."""
+        self.named = ""
+        """Set by the reader: the event id in a body that is not a valid job."""
         self.plan = AS_ASKED
         """Set by the reader: what is executed for the job, and how."""
         self.audit: Mapping[str, Any] = {}
@@ -98,8 +101,8 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """What operators know the job by: its event id, or the message id if the body could not be read."""
-        return self.job.event_id if self.job else self.message.id
+        """What operators know the job by: its event id, or the message id if the body names none."""
+        return self.job.event_id if self.job else self.named or self.message.id
 
     def run(self, now: float, ending: Ending | None = None) -> Run:
         """Return the facts of this attempt at ``now`` (``clock.now``): what is known so far, or how it has ended."""

@@ -369,6 +369,16 @@ def decode(body: str, message_id: str) -> Job:
         raise
 
 
+def event_id_in(body: str) -> str:
+    """Return the event id that a body names even if it is not a valid job, for the log; "" if none can be read."""
+    try:
+        pairs = _unwrap(body, _Wrappings())
+    except InvalidJob:
+        return ""
+    named = [value for name, value in pairs if _ATTRIBUTES.get(name.casefold()) == "event_id"]
+    return named[-1] if named and isinstance(named[-1], str) else ""
+
+
 def encode(job: Job) -> str:
     """Write the body that carries this job, for this daemon and for the Go original. What is not set is left out.
 

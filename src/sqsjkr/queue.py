@@ -19,6 +19,7 @@ from sqsjkr.batcher import Batcher
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.message import Message
+from sqsjkr.runs import label
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 
@@ -41,6 +42,8 @@ class QueueFacts:
     dead_letters: str | None = None
     """The dead-letter queue's name, None where there is no redrive policy."""
     fifo: bool = False
+    most_deliveries: int = 0
+    """``maxReceiveCount``: after so many deliveries SQS moves a message to the dead-letter queue; 0: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,8 @@ class Burial:
     """Why a message goes to the dead-letter queue."""
 
     reason: str
+    event_id: str = ""
+    """What the log calls the job beside its message's id."""
     failures: int | None = None
     """How often its job has failed, if it has run."""
     output: str = ""
@@ -254,6 +259,7 @@ class Queue(QueueRequests):
                 emit(Event.MESSAGE_DUPLICATE, text, **_facts(message))
                 continue
             emit(Event.MESSAGE_RECEIVED, f"{message.id}: delivery {message.receive_count}", **_facts(message))
+            _warn_if_last(message, self._facts)
             if self._order.may_go(message):
                 fresh.append(message)
         return fresh
@@ -326,15 +332,12 @@ class Queue(QueueRequests):
         Returns whether it has left this queue. May be called again until it is answered: the body is then on both
         queues at worst, never on none.
         """
-        held, reason = self._visibility.of(message), burial.reason
+        held = self._visibility.of(message)
         if held is None:
             return message.id not in self._visibility.held
-        if self.facts.dead_letters is None:
-            text = (
-                f"{message.id} can't run, and {self.facts.name} has no dead-letter queue: it stays there, hidden for "
-                f"an hour ({reason}). Next: sqsjkr setup, or delete the message"
-            )
-            emit(Event.NO_DEAD_LETTER_QUEUE, text, level="error", **_facts(message))
+        if (dead_letters := self.facts.dead_letters) is None:
+            text = f"stays on {self.facts.name}, which has no dead-letter queue, hidden for an hour"
+            _tell(Event.NO_DEAD_LETTER_QUEUE, message, burial, text, "; next: sqsjkr setup, or delete the message")
             await self.release(message, NO_GRAVE)
             return False
         if not held.buried:
@@ -342,13 +345,12 @@ class Queue(QueueRequests):
                 await self._bury(message, burial)
             except BackendRefused as refused:
                 self._burial_refused = f"moving messages to the dead-letter queue: {refused}"
-                text = f"{message.id} can't be moved to the dead-letter queue; hidden for an hour ({reason}): {refused}"
-                emit(Event.JOB_BURIED, text, **_facts(message))
+                text = f"can't be moved to the dead-letter queue {dead_letters}, and is hidden for an hour"
+                _tell(Event.JOB_BURIED, message, burial, text, f": {refused}")
                 await self.release(message, NO_GRAVE)
                 return False
             held.buried, self._burial_refused = True, ""
-            text = f"{message.id} moved to the dead-letter queue {self.facts.dead_letters}: {reason}"
-            emit(Event.JOB_BURIED, text, **_facts(message))
+            _tell(Event.JOB_BURIED, message, burial, f"moved to the dead-letter queue {dead_letters}", "", dead_letters)
         await self.delete(message)
         return True
 
@@ -356,6 +358,24 @@ class Queue(QueueRequests):
 def _facts(message: Message) -> dict[str, Any]:
     """Return what every log line about a message carries for machines."""
     return {"message_id": message.id, "delivery": message.receive_count}
+
+
+def _tell(
+    event: Event, message: Message, burial: Burial, text: str, more: str, dead_letters: str | None = None
+) -> None:
+    """Log what became of a message that can never run, and why it can't."""
+    name, reason = label(burial.event_id, message.id), burial.reason
+    where = "" if name == message.id else f" (message {message.id})"
+    facts = _facts(message) | {"event_id": burial.event_id or message.id, "reason": reason}
+    emit(event, f"{name}: {text}: {reason}{where}{more}", level="error", **facts, dead_letter_queue=dead_letters)
+
+
+def _warn_if_last(message: Message, facts: QueueFacts | None) -> None:
+    """Name a message that SQS may move to the dead-letter queue next, of which no worker hears."""
+    if facts and facts.dead_letters and 0 < facts.most_deliveries <= message.receive_count:
+        text = f"{message.id}: delivery {message.receive_count} of {facts.most_deliveries}: unless its job ends here,"
+        text = f"{text} SQS moves it to the dead-letter queue {facts.dead_letters}"
+        emit(Event.MESSAGE_LAST_DELIVERY, text, **_facts(message), dead_letter_queue=facts.dead_letters)
 
 
 class _Group:

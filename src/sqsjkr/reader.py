@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from sqsjkr.attempt import Attempt
 from sqsjkr.errors import InvalidJob
-from sqsjkr.job import Job, decode
+from sqsjkr.job import Job, decode, event_id_in
 from sqsjkr.outcome import Ending, Outcome
 from sqsjkr.plan import AS_ASKED, Plan, Section
 from sqsjkr.telemetry.events import Event, emit
@@ -59,6 +59,7 @@ class Reader:
             asked = decode(attempt.message.body, attempt.message.id)
         except InvalidJob as reason:
             attempt.plan = self._plan
+            attempt.named = event_id_in(attempt.message.body)
             return Ending(Outcome.INVALID, str(reason))
         job, attempt.plan = self._decide(asked)
         if job.retries and not self._retries:

@@ -154,14 +154,12 @@ class Holder:
         )
 
     def __str__(self) -> str:
-        """The holder in a few words: ``backup[a590974b] on host-1 since 2026-11-24T15:54:43+00:00``."""
+        """A few words: ``backup[a590974b] on host-1 (session c2ae5f5e) since 2026-11-24T15:54:43+00:00``."""
+        who = [self.note] if self.note else [f"session {self.session[:SHORT]}"] if self.session else []
         words = [label(self.event_id, self.message_id) or "another job"]
-        if self.host:
-            words.append(f"on {self.host}")
-        if self.since:
-            words.append(f"since {self.since_text}")
-        if self.note:
-            words.append(f"({self.note})")
+        words += [f"on {self.host}"] if self.host else []
+        words += [f"({who[0]})"] if who else []
+        words += [f"since {self.since_text}"] if self.since else []
         return " ".join(words)
 
     @property

@@ -181,7 +181,7 @@ class Settler:
 
     async def _bury(self, attempt: Attempt, ending: Ending) -> None:
         reason = f"{ending.outcome.label}: {ending.detail}"
-        burial = Burial(reason=reason, failures=ending.failures, output=ending.tail)
+        burial = Burial(reason=reason, event_id=attempt.name, failures=ending.failures, output=ending.tail)
         left = await self._queue.bury(attempt.message, burial)
         attempt.deleted = attempt.deleted or left
 

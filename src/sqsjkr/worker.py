@@ -18,6 +18,9 @@ from sqsjkr.outcome import Reason
 from sqsjkr.supervision.shared_state import SharedState
 from sqsjkr.telemetry.events import Event, emit
 
+_NAMED = 3
+"""Messages that are named, of those that go back at once; at debug each has a line of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grace:
@@ -158,7 +161,9 @@ class Worker:
         """Not awaited: the tick must go on while the queue does not answer, or the guard takes the worker for hung."""
         if messages:
             many = "a message goes" if len(messages) == 1 else f"{len(messages)} messages go"
-            emit(Event.MESSAGE_RETURNED, f"{many} back to the queue: {why}")
+            which = ", ".join(message.id for message in messages[:_NAMED])
+            more = f" and {len(messages) - _NAMED} more" if len(messages) > _NAMED else ""
+            emit(Event.MESSAGE_RETURNED, f"{many} back to the queue: {why} ({which}{more})", messages=len(messages))
             task = asyncio.create_task(self._kicker.hand_back(messages, why, delay))
             self._returning.add(task)
             task.add_done_callback(self._returning.discard)

@@ -93,7 +93,9 @@ def test_a_new_holder_of_the_lock_is_logged_at_info_but_not_more_than_once_a_min
 def test_a_job_that_waits_names_the_holder_of_its_lock(lines: Lines) -> None:
     JobLog().ended(an_attempt(), Ending(Outcome.LOCKED, f"lock_id=db is held by {BACKUP}", holder=BACKUP))
     [text], [facts] = lines.texts, lines.facts
-    assert text.startswith("nightly[c0ffee00]: lock_id=db is held by backup[01234567] on host-1 since 2001-09-09T")
+    assert text.startswith(
+        "nightly[c0ffee00]: lock_id=db is held by backup[01234567] on host-1 (session s) since 2001-09-09T"
+    )
     assert (facts["lock_id"], facts["delivery"]) == ("db", 2)
     assert (facts["holder_event_id"], facts["holder_message_id"]) == ("backup", "0123456789")
     assert (facts["holder_host"], facts["holder_session"]) == ("host-1", "s")

@@ -124,6 +124,11 @@ class Event(Enum):
     MESSAGE_RELEASED = ("message.released", "debug", "A message was given back to the queue.")
     MESSAGE_DELETED = ("message.deleted", "debug", "A message was deleted: its job is settled.")
     MESSAGE_DUPLICATE = ("message.duplicate", "debug", "A message was delivered again and is not run again.")
+    MESSAGE_LAST_DELIVERY = (
+        "message.last_delivery",
+        "warn",
+        "A message was delivered for the last time: unless its job ends here, SQS moves it to the dead-letter queue.",
+    )
     MESSAGE_LAPSED = (
         "message.lapsed",
         "warn",

@@ -50,7 +50,7 @@ class SQSQueue(Queue):
         if attributes is None:
             advice = "are [account] id, region and [sqs] queue_name right? next: sqsjkr setup"
             raise AWSRefused(f"queue {queue.url} does not exist: {advice}", code="QueueDoesNotExist")
-        arn, _ = redrive(attributes)
+        arn, most = redrive(attributes)
         if arn:
             self._dead_letters = queue.beside(arn)
         return QueueFacts(
@@ -58,6 +58,7 @@ class SQSQueue(Queue):
             retention=float(attributes.get("MessageRetentionPeriod", 345_600)),
             dead_letters=self._dead_letters.name if self._dead_letters else None,
             fifo=queue.fifo,
+            most_deliveries=most,
         )
 
     async def _close(self) -> None:
