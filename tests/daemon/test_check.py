@@ -70,6 +70,7 @@ def test_all_is_well_where_all_is_well(look: Callable[..., Said], fleet: Fleet) 
         "table": ["ok"],
         "index": ["ok"],
         "TTL": ["ok"],
+        "trust": ["note"],
         "stats": ["ok"],
     }
     assert "standard, keeps messages 4 days, visibility timeout 30s" in text_of(said, "queue")
@@ -306,6 +307,7 @@ def test_aws_that_does_not_answer_fails_line_by_line(look: Callable[..., Said]) 
         "credentials": ["warn"],
         "queue": ["FAIL"],
         "table": ["FAIL"],
+        "trust": ["note"],
         "stats": ["ok"],
     }
 

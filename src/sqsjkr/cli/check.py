@@ -12,7 +12,7 @@ import http.client
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from sqsjkr.backends import Connections, needs_aws, parse, tables
@@ -34,6 +34,8 @@ examples:
 exit codes: 0 if no line says FAIL, 1 if one does, 2 if the configuration is wrong
 """
 
+_OTHER_USERS = frozenset({"sudo", "su", "doas", "runuser"})
+"""Programs that become another user: neither a stop nor a lost lock could end such a job."""
 _PATIENCE = 2.0
 """Seconds to wait for an answer from a listener on the stats address."""
 
@@ -42,10 +44,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what a worker could be given that matters to the check."""
     add_where(parser)
     add_stats(parser)
+    one = parser.add_argument_group("one message")
+    one.add_argument("--message", metavar="FILE", help='say what would become of the message in FILE; "-" is stdin')
+    one.add_argument("--sender", metavar="ID", default="", help="who sent it, as SQS says (SenderId)")
+    one.add_argument("--signature", metavar="TOKEN", default="", help="its attribute sqsjkr.signature")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Print one line for each thing that ``run`` needs."""
+    """Print one line for each thing that ``run`` needs, or what would become of one message."""
+    if arguments.message is not None:
+        # Imported where needed: it is no part of the check of a worker.
+        from sqsjkr.cli import trial  # noqa: PLC0415
+
+        attempt = trial.attempt_at(arguments.message, sender=arguments.sender, signature=arguments.signature)
+        return trial.execute(configured(arguments)[1], attempt)
+    if arguments.sender or arguments.signature:
+        raise ConfigError("--sender and --signature: only with --message FILE")
     try:
         path, config = configured(arguments)
     except ConfigError as why:
@@ -77,7 +91,7 @@ async def _findings(config: Config, path: str) -> AsyncIterator[Finding]:
     if needs_aws(config.local, config.locker, config.throttler):
         async for finding in _on_aws(config):
             yield finding
-    for finding in (*_own_classes(config), *demands.against_host(config.jobs, wrapper=config.wrapper)):
+    for finding in (*_trust(config), *_own_classes(config), *demands.against_host(config.jobs, wrapper=config.wrapper)):
         yield finding
     yield _stats(config)
 
@@ -108,6 +122,32 @@ async def _on_aws(config: Config) -> AsyncIterator[Finding]:
                 yield finding
     finally:
         await aws.close()
+
+
+def _trust(config: Config) -> Iterator[Finding]:
+    """Check the trust file, and say where it is weak."""
+    if not config.trust:
+        found = "none: whoever can send to the queue may run any shell command"
+        yield Finding(Level.NOTE, "trust", found, "to close it: [kicker] trust")
+        return
+    # Imported where needed: without a trust file nobody needs it.
+    from sqsjkr.trust.authority import TrustFile  # noqa: PLC0415
+
+    try:
+        trust = TrustFile(config.trust, audience=config.audience, claims=config.throttler != "none").in_force
+    except ConfigError as why:
+        for line in str(why).splitlines():
+            yield Finding(Level.FAIL, "trust", line)
+        return
+    yield Finding(Level.OK, "trust", f"{config.trust}: {trust.text}")
+    if not trust.policy.enforce:
+        yield Finding(Level.NOTE, "trust", 'mode is "warn": what it does not allow runs all the same')
+    for name in sorted(trust.absent):
+        yield Finding(Level.WARN, "trust", f"no file of keys has the key {name}", "its producer's jobs are refused")
+    for name, job in trust.policy.jobs.items():
+        if job.run and PurePosixPath(job.run[0].filled({})).name in _OTHER_USERS:
+            found = f"job {name} becomes another user, whose processes the worker may not end"
+            yield Finding(Level.FAIL, "trust", found, "run a worker of its own for that user")
 
 
 def _own_classes(config: Config) -> Iterator[Finding]:

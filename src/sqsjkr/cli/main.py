@@ -27,6 +27,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "dead": "Look into the dead-letter queue; send messages back from it, or drop them.",
         "keygen": "Make a key that a producer signs its jobs with.",
         "sign": "Sign one job, for producers in other languages.",
+        "learn": "Draft a trust file from the log of what ran.",
         "check": "Look at everything that run needs, and say what to do about it.",
         "setup": "Create the queue, its dead-letter queue and the table, or what is missing of them.",
     }

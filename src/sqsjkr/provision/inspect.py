@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from sqsjkr import durations
@@ -68,6 +69,8 @@ async def queue(
         jobs, max_timeout=max_timeout, retention=_seconds(facts), deliveries=deliveries
     ):
         yield finding
+    for finding in _open_to_everybody(facts.get("Policy", "")):
+        yield finding
     arn = facts.get("QueueArn", client.name)
     async for finding in rights.on_queue(client, arn):
         yield finding
@@ -76,6 +79,30 @@ async def queue(
         yield finding
     counts = [facts.get(f"ApproximateNumberOfMessages{which}", "?") for which in ("", "NotVisible", "Delayed")]
     yield Finding(Level.OK, "messages", "{} waiting, {} in flight, {} delayed".format(*counts))
+
+
+def _open_to_everybody(policy: str) -> Iterator[Finding]:
+    """Name the statements of the queue's policy that let everybody send (AWS: Amazon SQS policy examples)."""
+    statements = json.loads(policy).get("Statement", []) if policy else []
+    for statement in statements if isinstance(statements, list) else [statements]:
+        principal = statement.get("Principal")
+        whom = principal.get("AWS") if isinstance(principal, dict) else principal
+        sends = {"*", "sqs:*", "sqs:sendmessage"} & {action.lower() for action in _listed(statement.get("Action"))}
+        if statement.get("Effect") != "Allow" or "*" not in _listed(whom) or not sends:
+            continue
+        name = statement.get("Sid") or "a statement"
+        if statement.get("Condition"):
+            found = f"{name} of the queue's policy lets everybody send (Principal *) under a condition"
+            yield Finding(Level.NOTE, "policy", found, "make sure that only you can meet the condition")
+        else:
+            found = f"{name} of the queue's policy lets everybody send (Principal *), without an AWS account"
+            yield Finding(
+                Level.WARN, "policy", found, "name the roles that may send, or add a condition on aws:SourceArn"
+            )
+
+
+def _listed(value: object) -> list[str]:
+    return [value] if isinstance(value, str) else [str(one) for one in value] if isinstance(value, list) else []
 
 
 def _retention(facts: Mapping[str, str], max_timeout: float) -> Finding:

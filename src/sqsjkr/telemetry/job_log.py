@@ -34,7 +34,7 @@ class JobLog(Observer):
         emit(
             Event.JOB_STARTED,
             f"{attempt.label}: {shorten(command)} ({', '.join(facts)})",
-            about=lambda: attempt.facts | _delivered(attempt, waited),
+            about=lambda: attempt.facts | {"command": shorten(command, 1000)} | _delivered(attempt, waited),
         )
 
     def printed(self, attempt: Attempt, line: str) -> None:

@@ -17,7 +17,7 @@ from sqsjkr.reader import UNKNOWN_PAUSE, unknown
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.trust import file
 from sqsjkr.trust.keys import read_set
-from sqsjkr.trust.policy import UNSIGNED, Policy, Verdict
+from sqsjkr.trust.policy import UNSIGNED, Policy
 from sqsjkr.trust.signature import Verifier, claim_key, token_ids
 from sqsjkr.trust.vault import Vault
 
@@ -114,7 +114,7 @@ class Judge:
     def __init__(self, trust: TrustFile, vault: Vault) -> None:
         self._trust = trust
         self._vault = vault
-        self._complained: dict[str, None] = {}
+        self._complained: dict[str, str] = {}
 
     def judge(self, attempt: Attempt) -> Ending | None:
         """Note what counts for the attempt, and its refusal if it is refused; an ending if it goes back at once."""
@@ -140,7 +140,7 @@ class Judge:
             attempt.rival_key = claim_key(*ids) if (ids := token_ids(token)) else ""
             return None
         if verdict.complaint:
-            self._warn(attempt, verdict)
+            self._warn(attempt, verdict.complaint)
         elif proof.token:
             attempt.claim_key = claim_key(proof.key, proof.token)
         attempt.job, attempt.plan = verdict.job, verdict.plan
@@ -155,17 +155,21 @@ class Judge:
             return Ending(Outcome.UNANSWERED, str(why), UNKNOWN_PAUSE)
         return None
 
-    def _warn(self, attempt: Attempt, verdict: Verdict) -> None:
+    def complaint(self, attempt: Attempt) -> str:
+        """Return why the attempt, which runs, would have been refused; "" if it would not."""
+        return self._complained.get(attempt.message.id, "")
+
+    def _warn(self, attempt: Attempt, complaint: str) -> None:
         """Say once of each message what would have been refused."""
         message_id = attempt.message.id
         if message_id in self._complained:
             return
-        self._complained[message_id] = None
+        self._complained[message_id] = complaint
         if len(self._complained) > _REMEMBERED:
             del self._complained[next(iter(self._complained))]
         emit(
             Event.JOB_UNTRUSTED,
-            f"{attempt.label}: it would be refused: {verdict.complaint}",
+            f"{attempt.label}: it would be refused: {complaint}",
             **attempt.facts,
             sender=attempt.message.sender or None,
             **attempt.audit,
