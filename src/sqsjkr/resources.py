@@ -112,7 +112,7 @@ class Resources:
                 self.tracer.queue = self.queue.facts.name
                 later = LONGEST_SIGNATURE_LIFE if self._config.trust else 0.0
                 self._keep_claims_for(self.queue.facts.retention + later)
-                _announce(self.queue.facts)
+                _announce(self.queue.facts, self._config.ack)
 
     def outage_of_opening(self) -> Outage:
         """The outage to report to when ``open`` has raised ``BackendUnavailable``. ``open`` ends it."""
@@ -164,8 +164,13 @@ class Resources:
             table.retention = retention
 
 
-def _announce(facts: QueueFacts) -> None:
-    emit(Event.QUEUE_OPENED, f"{facts.name}, dead-letter queue {facts.dead_letters or 'none'}")
+def _announce(facts: QueueFacts, ack: str) -> None:
+    kind = ""
+    if facts.fifo:
+        kind = ", FIFO"
+        if ack == "finish":
+            kind += ': the jobs of one message group run one at a time, unless [kicker] ack = "start"'
+    emit(Event.QUEUE_OPENED, f"{facts.name}, dead-letter queue {facts.dead_letters or 'none'}{kind}")
     if facts.dead_letters is None:
         advice = "invalid messages stay on the queue; next: sqsjkr setup"
         emit(Event.NO_DEAD_LETTER_QUEUE, f"{facts.name} has no dead-letter queue: {advice}")

@@ -366,6 +366,21 @@ async def test_an_sts_out_of_reach_is_an_outage_on_one_short_line(caplog: pytest
 
 
 @pytest.mark.usefixtures("assume_role")
+async def test_tries_to_renew_credentials_do_not_repeat_their_line(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        with caplog.at_level(logging.WARNING), pytest.raises(AWSUnavailable):
+            await Account(profile="role").open()
+    assert len([record for record in caplog.records if record.name == "botocore.credentials"]) == 1
+
+
+async def test_what_is_no_name_of_a_region_is_called_so(opened: Opened) -> None:
+    with pytest.raises(
+        BackendRefused, match=r"^AWS region 'us east': not a region's name, expected one like us-east-1$"
+    ):
+        await opened(region="us east")
+
+
+@pytest.mark.usefixtures("assume_role")
 async def test_keys_that_no_sts_confirms_are_not_refused(opened: Opened) -> None:
     with pytest.raises(AWSUnavailable, match=r"^sts:GetCallerIdentity: Could not connect") as caught:
         await (await opened()).whoami()

@@ -7,11 +7,15 @@ import logging
 from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
+from sqsjkr import clock
 from sqsjkr.backends.aws.errors import AWSRefused, AWSUnavailable, Call
 
 _SERVER_ERROR = 500
 _THROTTLED = frozenset({"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException"})
 _LONGEST_CAUSE = 300  # characters
+_AGAIN = 300.0
+"""Seconds after which a line of botocore's is logged again."""
+_REMEMBERED = 100
 
 
 def explained(error: Exception, what: str, call: Call = Call()) -> AWSUnavailable | AWSRefused:  # noqa: B008 - immutable
@@ -28,13 +32,24 @@ def explained(error: Exception, what: str, call: Call = Call()) -> AWSUnavailabl
 
 
 class _OneLine(logging.Filter):
-    """Replaces the traceback in a log record by the error's text: botocore's are 8 KB long."""
+    """Lets a record through as one line, and the same line again only after ``_AGAIN`` seconds.
+
+    botocore logs a traceback of 8 KB at each try to renew credentials, whose failure is an outage of ours anyway.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info:
             cause = " ".join(str(record.exc_info[1]).split())[:_LONGEST_CAUSE]
             record.msg, record.args = f"{record.getMessage()} {cause}", ()
             record.exc_info = record.exc_text = None
+        text, now = record.getMessage(), clock.now()
+        if now - self._said.get(text, -_AGAIN) < _AGAIN:
+            return False
+        self._said = {text: now} if len(self._said) > _REMEMBERED else self._said | {text: now}
         return True
 
 
@@ -42,6 +57,6 @@ _one_line = _OneLine()
 
 
 def shorten_logs() -> None:
-    """Keep botocore's tracebacks out of the log of this process."""
+    """Keep botocore's tracebacks and repetitions out of the log of this process."""
     for name in ("credentials", "tokens", "utils"):  # a filter does not apply to the loggers below its own
         logging.getLogger(f"botocore.{name}").addFilter(_one_line)  # adding it again has no effect

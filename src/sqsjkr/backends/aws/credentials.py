@@ -23,6 +23,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     EndpointResolutionError,
+    InvalidRegionError,
     ProfileNotFound,
 )
 from botocore.session import Session
@@ -224,7 +225,10 @@ def _find_region(session: Any, given: str) -> str:
             f"no AWS region: set AWS_REGION, --region, or region for the profile {_profile_name(session)!r} "
             f"in {_shared_files(session)}"
         )
-    validate_region_name(region)
+    try:
+        validate_region_name(region)
+    except InvalidRegionError as error:
+        raise BackendRefused(f"AWS region {region!r}: not a region's name, expected one like us-east-1") from error
     return str(region)
 
 
