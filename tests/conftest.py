@@ -13,6 +13,7 @@ import pytest
 
 import daemons
 import servers
+import spawners
 from faults.proxy import Proxy
 from fleet import Fleet
 
@@ -23,6 +24,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run what is marked `below_a_launcher` there, unless this is there already."""
+    if spawners.below is not None or pyfuncitem.get_closest_marker("below_a_launcher") is None:
+        return None
+    spawners.run_below_a_launcher(pyfuncitem.nodeid)
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,15 @@ from sqsjkr import clock
 from sqsjkr.backends import fleet_of
 from sqsjkr.config import Config
 from sqsjkr.errors import BackendRefused, BackendUnavailable
-from sqsjkr.execution.environment import inherited
+from sqsjkr.execution.environment import inherited, of_daemon
 from sqsjkr.execution.hook import Hook
+from sqsjkr.execution.launched_children import LaunchedChildren
 from sqsjkr.execution.masking import Mask
 from sqsjkr.execution.output import OutputLimits
+from sqsjkr.execution.own_children import OwnChildren
 from sqsjkr.execution.registry import Registry
 from sqsjkr.execution.runner import Runner
+from sqsjkr.execution.spawner import Spawner
 from sqsjkr.execution.trigger import Trigger
 from sqsjkr.gate import Gate
 from sqsjkr.intake.backlog import Backlog
@@ -146,8 +149,7 @@ def build_worker(
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
     mask = Mask(os.environ)
     output = OutputLimits(tail=config.output_tail, rate=config.output_rate)
-    given = inherited(os.environb, config.job_env, aws=config.job_aws == "inherit")
-    runner = Runner(registry, brake, journal, shared, mask, resources.tracer, output=output, inherited=given)
+    runner = Runner(registry, brake, journal, _spawner(config, shared), mask, resources.tracer, output=output)
     trigger = Trigger(config.life_time_trigger, runner, budget=budget)
     settler = Settler(queue, gate, room, proof, journal, Hook(runner, mask), changed, budget=budget)
     place = Place(host=HOST, queue=queue.facts.name)
@@ -185,6 +187,12 @@ def _limits(config: Config, queue: QueueFacts, budget: LeaseBudget) -> Limits:
         max_crashes=config.max_crashes,
         pause=budget.pause,
     )
+
+
+def _spawner(config: Config, shared: SharedState) -> Spawner:
+    """Return what starts the commands: those of jobs in the first environment, the operator's own in the second."""
+    of_jobs = inherited(os.environb, config.job_env, aws=config.job_aws == "inherit")
+    return (LaunchedChildren if shared.line else OwnChildren)(shared, of_jobs, of_daemon(os.environb))
 
 
 def _brake(resources: Resources, log: Logs | None, budget: LeaseBudget) -> Brake:

@@ -16,13 +16,14 @@ import pytest
 
 from daemons import _process as process_of
 from servers import until, wait_until
+from spawners import new_spawner
 from sqsjkr import clock
 from sqsjkr.execution.command import CannotStart, Command, shell
 from sqsjkr.execution.output import Output
+from sqsjkr.execution.spawner import Spawner
 from sqsjkr.execution.sweeper import sweeper_of
 from sqsjkr.outcome import Exit, Reason
 from sqsjkr.supervision import process_tree
-from sqsjkr.supervision.shared_state import SharedState
 
 _numbers = itertools.count(1)
 
@@ -30,18 +31,19 @@ _numbers = itertools.count(1)
 class Job:
     """One command under test, its output, and the page on which it is written down."""
 
-    def __init__(self, command: str, *, stdin: bytes | None = None, page: SharedState | None = None) -> None:
+    def __init__(self, command: str, *, stdin: bytes | None = None, spawner: Spawner | None = None) -> None:
         self.mark = f"{os.getpid():08x}{next(_numbers):016x}"
-        self.page = page or SharedState()
+        self.spawner = spawner or new_spawner()
+        self.page = self.spawner.shared
         self.lines: list[str] = []
         self.output = Output(on_line=self.lines.append, on_cut=lambda _: None, rate=0, tail=1000, now=clock.now)
-        self.shell = Command(self.mark, self.page)
+        self.shell = Command(self.mark, self.spawner)
+        self.variables = {process_tree.MARK.encode(): self.mark.encode()}
         self._command = command
         self._stdin = stdin
 
     async def run(self) -> Exit:
-        env = dict(os.environb) | {process_tree.MARK.encode(): self.mark.encode()}
-        return await self.shell.run(shell(self._command), env, self.output, stdin=self._stdin)
+        return await self.shell.run(shell(self._command), self.variables, self.output, stdin=self._stdin)
 
     def start(self) -> asyncio.Task[Exit]:
         return asyncio.create_task(self.run())
@@ -160,25 +162,26 @@ async def test_every_process_of_an_interrupted_job_ends(tmp_path: Path, escape: 
     await running
 
     assert not lives(sleeper)  # at once: a lock is given back the moment `run` returns
-    assert job.page.running() == {}
+    assert job.mark not in job.page.attempts.running()
 
 
 async def test_one_sweep_serves_all_jobs_that_are_being_ended() -> None:
-    page = SharedState()
-    jobs = [Job("sleep 300 & sleep 300 & echo begun; wait", page=page) for _ in range(60)]
+    spawner = new_spawner()
+    before = sweeper_of(spawner.shared).sweeps
+    jobs = [Job("sleep 300 & sleep 300 & echo begun; wait", spawner=spawner) for _ in range(60)]
     running = [job.start() for job in jobs]
     await until(lambda: all(job.lines for job in jobs), description="they began")
     for job in jobs:
         job.shell.interrupt(Reason.STOP, kill_after=30)
     ends = await asyncio.gather(*running)
     assert {end.reason for end in ends} == {Reason.STOP}
-    assert 0 < sweeper_of(page).sweeps < len(jobs)
+    assert 0 < sweeper_of(spawner.shared).sweeps - before < len(jobs)
 
 
 async def test_other_jobs_go_on_while_many_are_being_ended() -> None:
-    page = SharedState()
-    jobs = [Job("sleep 300 & sleep 300 & echo begun; wait", page=page) for _ in range(20)]
-    spared = Job("echo begun; read line; echo $line", page=page, stdin=b"bye\n")
+    spawner = new_spawner()
+    jobs = [Job("sleep 300 & sleep 300 & echo begun; wait", spawner=spawner) for _ in range(20)]
+    spared = Job("echo begun; read line; echo $line", spawner=spawner, stdin=b"bye\n")
     running = [job.start() for job in jobs]
     await until(lambda: all(job.lines for job in jobs), description="they began")
     for job in jobs:
@@ -247,7 +250,7 @@ async def test_a_job_that_ends_by_itself_leaves_its_background_alone(tmp_path: P
     end = await job.run()
     background = await pid_in(tmp_path / "pid")
     assert (end.status, end.leftovers) == (0, True)
-    assert job.page.running() == {}
+    assert job.mark not in job.page.attempts.running()
     assert lives(background)
 
     (tmp_path / "end").touch()
@@ -296,7 +299,7 @@ async def test_a_command_too_long_for_exec_can_never_start() -> None:
     with pytest.raises(CannotStart, match="too long for exec") as why:
         await job.run()
     assert why.value.again is False
-    assert job.page.running() == {}
+    assert job.mark not in job.page.attempts.running()
 
 
 async def test_a_nul_can_never_start() -> None:
@@ -347,7 +350,7 @@ async def test_a_job_is_ended_where_no_descriptor_is_left_to_look_with() -> None
     await until(lambda: job.lines, description="it began")
     with _descriptors_left(0):
         job.shell.interrupt(Reason.STOP, kill_after=30)
-        await until(lambda: job.shell._status is not None and job.shell._status.done(), description="it ended")
+        await until(lambda: job.shell._child is not None and job.shell._child.ended.done(), description="it ended")
     assert (await running).status == -signal.SIGTERM
 
 
@@ -355,7 +358,7 @@ async def test_many_jobs_are_seen_to_end_where_the_system_has_no_pidfd(monkeypat
     monkeypatch.delattr(os, "pidfd_open")
     slow = [Job("sleep 300") for _ in range(40)]
     running = [job.start() for job in slow]
-    await until(lambda: all(job.page.running() for job in slow), description="the slow jobs ran")
+    await until(lambda: all(job.mark in job.page.attempts.running() for job in slow), description="the slow jobs ran")
     assert (await Job("exit 7").run()).status == 7
     assert not any(task.done() for task in running)
     for job in slow:
@@ -370,8 +373,7 @@ async def test_a_job_whose_runner_is_cancelled_stays_on_the_page() -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    ((mark, leader),) = job.page.running().items()
-    assert mark == job.mark
+    leader = job.page.attempts.running()[job.mark]
     os.killpg(leader, signal.SIGKILL)
     await until(lambda: process_of(leader) is None, description="it was reaped: no zombie is left")
     job.output.ended()
@@ -402,14 +404,14 @@ async def test_what_a_job_printed_is_counted_to_the_byte() -> None:
 
 async def test_a_program_is_run_with_its_words_as_they_are() -> None:
     job = Job("")
-    end = await job.shell.run([b"printf", b"%s|", b"a b", b"", b"$HOME"], os.environb, job.output)
+    end = await job.shell.run([b"printf", b"%s|", b"a b", b"", b"$HOME"], job.variables, job.output)
     assert (end.status, job.lines) == (0, ["a b||$HOME|"])
 
 
 async def test_a_program_that_is_not_there_may_be_there_later() -> None:
     job = Job("")
     with pytest.raises(CannotStart, match="no nowhere-to-be-found on the daemon's PATH") as why:
-        await job.shell.run([b"nowhere-to-be-found"], os.environb, job.output)
+        await job.shell.run([b"nowhere-to-be-found"], job.variables, job.output)
     assert why.value.again is True
 
 

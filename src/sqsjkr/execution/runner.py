@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,19 +12,20 @@ from sqsjkr.execution.command import CannotStart, Command
 from sqsjkr.execution.masking import Mask, Veil
 from sqsjkr.execution.output import Output, OutputLimits
 from sqsjkr.execution.registry import Registry
+from sqsjkr.execution.spawner import Spawner
 from sqsjkr.intake.brake import Brake
 from sqsjkr.journal import Journal
 from sqsjkr.outcome import Exit, NotStarted
-from sqsjkr.supervision.shared_state import SharedState
 from sqsjkr.telemetry.events import Event, emit, says
 from sqsjkr.telemetry.trace import Tracer
+
+_OF_JOBS, _OF_OPERATORS = 0, 1
 
 
 class Runner:
     """Starts commands and waits for them.
 
-    ``inherited``: the variables that jobs start with; the daemon's own if None, which is what the operator's own
-    commands always have.
+    The spawner's bases are what jobs inherit, and what the operator's own commands do.
     """
 
     def __init__(
@@ -33,22 +33,19 @@ class Runner:
         registry: Registry,
         brake: Brake,
         journal: Journal,
-        shared: SharedState,
+        spawner: Spawner,
         mask: Mask,
         tracer: Tracer,
         *,
         output: OutputLimits,
-        inherited: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self._registry = registry
         self._brake = brake
         self._journal = journal
-        self._shared = shared
+        self._spawner = spawner
         self._mask = mask
         self._tracer = tracer
         self._limits = output
-        self._of_operators = environment.of_daemon(os.environb)
-        self._of_jobs = self._of_operators if inherited is None else dict(inherited)
 
     async def run_job(self, attempt: Attempt) -> Exit | NotStarted:
         """Run what the attempt's plan says to its end."""
@@ -57,7 +54,7 @@ class Runner:
         self._journal.started(attempt, command)
         within = job.timeout if job and job.timeout else float("inf")
         variables = environment.for_job(attempt, self._tracer.begin(attempt))
-        return await self._run(attempt, plan.command_line(command), self._of_jobs | variables, within=within)
+        return await self._run(attempt, plan.command_line(command), _OF_JOBS, variables, within=within)
 
     async def run(
         self,
@@ -73,24 +70,25 @@ class Runner:
 
         ``event``: what its output is.
         """
-        env = self._of_operators | dict(variables)
-        return await self._run(attempt, argv, env, stdin=stdin, within=within, event=event)
+        return await self._run(attempt, argv, _OF_OPERATORS, variables, stdin=stdin, within=within, event=event)
 
     async def _run(
         self,
         attempt: Attempt,
         argv: Sequence[bytes],
-        env: Mapping[bytes, bytes],
+        base: int,
+        variables: Mapping[bytes, bytes],
         *,
         within: float,
         stdin: bytes | None = None,
         event: Event = Event.JOB_OUTPUT,
     ) -> Exit | NotStarted:
-        output, command = self._output(attempt, event), Command(attempt.id, self._shared)
+        output, command = self._output(attempt, event), Command(attempt.id, self._spawner)
         begun = clock.now()
         self._registry.enter(attempt, command, deadline=begun + within)
         try:
-            end = await command.run(argv, env, output, stdin=stdin, started=self._brake.host_recovered)
+            started = self._brake.host_recovered
+            end = await command.run(argv, variables, output, base=base, stdin=stdin, started=started)
         except CannotStart as why:
             again = why.again and not (why.missing and attempt.plan.has_own_program)
             if again:

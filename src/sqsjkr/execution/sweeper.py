@@ -10,9 +10,11 @@ from weakref import WeakKeyDictionary
 
 from sqsjkr.supervision import process_tree
 from sqsjkr.supervision.process_tree import Census, Process
-from sqsjkr.supervision.shared_state import SharedState, root_of_jobs
+from sqsjkr.supervision.shared_state import NO_LEADER, SharedState, root_of_jobs
 
 _SWEEP_EVERY = 0.05
+_EMPTY_LOOKS_BY_MARK = 20
+"""In a row, for a job of which the leader is not known: it shows no mark for a moment while it calls exec."""
 _SLICE = 0.005
 """Seconds of one sweep that pass before the event loop has its turn."""
 
@@ -32,10 +34,13 @@ class Ending:
         self._begun = loop.time()
         self._signalled = False
         self._empty_looks = 0
+        self._looks_without_group = 0
+        self._enough = process_tree.EMPTY_LOOKS if leader > 0 else _EMPTY_LOOKS_BY_MARK
 
     def act_on(self, members: Mapping[int, Process]) -> None:
         """Take the next step, given the processes that were seen alive."""
         self.members = members
+        self._look_for_group()
         if not self._signalled:
             self._signalled = True
             self._send(signal.SIGTERM)
@@ -43,15 +48,24 @@ class Ending:
         self._empty_looks = 0 if members else self._empty_looks + 1
         if members and self.gone.get_loop().time() - self._begun >= self.kill_after:
             self._send(signal.SIGKILL)
-        if self._empty_looks >= process_tree.EMPTY_LOOKS and not self.gone.done():
+        if self._empty_looks >= self._enough and not self.gone.done():
             self.gone.set_result(None)
 
     def _send(self, number: signal.Signals) -> None:
         """Signal the process group, and those who left it."""
-        if any(process.group == self.leader for process in self.members.values()):  # else its number may be another's
+        in_group = [process for process in self.members.values() if process.group == self.leader > 0]
+        if any(process.is_in_its_group() for process in in_group):
             process_tree.send_to_group(self.leader, number)
-        strays = (process for process in self.members.values() if process.group != self.leader)
-        process_tree.send((process.pid for process in strays if process.lives()), number)
+        for process in self.members.values():
+            if process.group != self.leader:
+                process.send(number)
+
+    def _look_for_group(self) -> None:
+        """Forget the leader's pid when its group has been empty for a while: it may soon be another process's."""
+        has_group = any(process.group == self.leader for process in self.members.values())
+        self._looks_without_group = 0 if has_group else self._looks_without_group + 1
+        if self._looks_without_group >= process_tree.EMPTY_LOOKS:
+            self.leader = NO_LEADER
 
 
 class _Turns:
@@ -127,7 +141,7 @@ class Sweeper:
     def _members(self, ending: Ending) -> Mapping[int, Process]:
         if process_tree.HAS_PROC:
             return self.census.family(ending.mark, ending.leader, ending.members)
-        return _unseen(ending) if process_tree.group_lives(ending.leader) else {}
+        return _unseen(ending) if ending.leader > 0 and process_tree.group_lives(ending.leader) else {}
 
 
 def _unseen(ending: Ending) -> Mapping[int, Process]:

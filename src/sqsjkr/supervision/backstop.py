@@ -18,10 +18,12 @@ from sqsjkr import clock
 from sqsjkr.supervision import process_tree
 from sqsjkr.supervision.emergency_log import write
 from sqsjkr.supervision.process_title import set_title
-from sqsjkr.supervision.shared_state import SharedState
+from sqsjkr.supervision.shared_state import NO_LEADER, SharedState
 
 _ENDING = 5.0
 _SWEEP_EVERY = 0.05
+_EMPTY_LOOKS_BY_MARK = 20
+"""In a row, if a job was just being started: its process shows no mark for a moment while it calls exec."""
 _IGNORED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),  # it ends when guard and worker have, not before
     *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO),
@@ -86,15 +88,19 @@ def _wait(shared: SharedState, alive: int, guard: int, silence: float, glance_ev
 
 def _end_jobs(shared: SharedState) -> int:
     """KILL the processes of the running jobs, until two looks find none. The number of processes killed."""
-    running = shared.running()  # the worker is dead: nothing is added any more
+    running = shared.attempts.running()  # both are dead: nothing is added any more
+    enough = _EMPTY_LOOKS_BY_MARK if NO_LEADER in running.values() else process_tree.EMPTY_LOOKS
     census = process_tree.Census()
     killed: set[int] = set()
     until, empty_looks = clock.now() + _ENDING, 0
-    while running and empty_looks < process_tree.EMPTY_LOOKS and clock.now() < until:
+    while running and empty_looks < enough and clock.now() < until:
         census.take(0)  # the guard is dead, so orphans are no longer below it
-        found = {pid for mark, leader in running.items() for pid in census.family(mark, leader)}
+        found: dict[int, process_tree.Process] = {}
+        for mark, leader in running.items():
+            found |= census.family(mark, leader)
         empty_looks = 0 if found else empty_looks + 1
-        killed |= found
-        process_tree.send(found, signal.SIGKILL)
+        killed.update(found)
+        for process in found.values():
+            process.send(signal.SIGKILL)
         time.sleep(_SWEEP_EVERY)
     return len(killed)

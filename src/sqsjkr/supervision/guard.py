@@ -10,17 +10,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 
 from sqsjkr import clock
-from sqsjkr.supervision import process_tree
+from sqsjkr.supervision import process_tree, protocol
 from sqsjkr.supervision.backstop import stand_by
 from sqsjkr.supervision.emergency_log import write
+from sqsjkr.supervision.launcher import Launcher
 from sqsjkr.supervision.process_title import set_title
 from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
+from sqsjkr.supervision.signals import Signals
 
 GUARD_IS_DEAD = signal.SIGUSR2
 """The signal that the worker receives when its guard dies; ``guard_is_dead`` tells it from a stray one."""
@@ -84,22 +88,17 @@ def guarded(
     shared.adopts_orphans = _prctl(_SET_CHILD_SUBREAPER, 1)
     before = _descendants()
     watched = _WATCHED | {number for number in _STRAY if signal.getsignal(number) is signal.SIG_DFL}
-    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    worker = os.fork()
-    if worker == 0:
-        if title:
-            set_title(title, "worker")
-        _be_the_worker(old_mask, shared, work)
-    if title:
-        set_title(title, "guard")
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # until each of the two has handlers of its own
+    worker, line = _fork(shared, work, old_mask, title)
+    signals = Signals(watched)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
     try:
-        watch = _Watch(worker, shared, before, watched, silence=silence, look_every=look_every)
+        watch = _Watch(worker, shared, before, signals, line, silence=silence, look_every=look_every)
         return watch.until_it_ends()
     finally:
         if backstop is not None:
             backstop.dismiss()
-        while signal.sigtimedwait(watched, 0) is not None:  # it came too late: there is nothing left to stop
-            pass
+        signals.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
@@ -110,6 +109,31 @@ def _descendants() -> set[int]:
     census = process_tree.Census()
     census.take(os.getpid())
     return census.below(os.getpid())
+
+
+def _fork(
+    shared: SharedState, work: Callable[[SharedState], int], mask: set[int | signal.Signals], title: str
+) -> tuple[int, socket.socket | None]:
+    """Start the worker: its pid, and this end of the line to it. None: it starts its commands itself.
+
+    Nobody else holds either end, so each of the two learns of the other's death.
+    """
+    ours = theirs = None
+    if shared.adopts_orphans and process_tree.HAS_PROC:  # else the worker could not see what becomes of its jobs
+        ours, theirs = protocol.pair()
+    worker = os.fork()
+    if worker == 0:
+        if ours is not None:
+            ours.close()
+        shared.line = theirs
+        if title:
+            set_title(title, "worker")
+        _be_the_worker(mask, shared, work)
+    if theirs is not None:
+        theirs.close()
+    if title:
+        set_title(title, "guard")
+    return worker, ours
 
 
 def _be_the_worker(mask: set[int | signal.Signals], shared: SharedState, work: Callable[[SharedState], int]) -> None:
@@ -141,14 +165,15 @@ def _be_the_worker(mask: set[int | signal.Signals], shared: SharedState, work: C
 
 
 class _Watch:
-    """The guard's whole life: wait for a signal, the worker's end, or its silence."""
+    """The guard's whole life: wait for a signal, a request, the worker's end, or its silence."""
 
     def __init__(
         self,
         worker: int,
         shared: SharedState,
         before: set[int],
-        watched: set[signal.Signals],
+        signals: Signals,
+        line: socket.socket | None,
         *,
         silence: float,
         look_every: float,
@@ -156,7 +181,10 @@ class _Watch:
         self._worker = worker
         self._shared = shared
         self._before = before
-        self._watched = watched
+        self._signals = signals
+        self._poll = select.poll()
+        self._poll.register(signals.wakeup, select.POLLIN)
+        self._launcher = Launcher(line, shared, self._poll)
         self._silence = silence
         self._look_every = look_every
         self._status: int | None = None
@@ -164,15 +192,14 @@ class _Watch:
         self._born = clock.now()
 
     def until_it_ends(self) -> int:
-        while self._status is None:
-            received = signal.sigtimedwait(self._watched, self._look_every)
-            if received is not None and received.si_signo in _FORWARDED:
-                process_tree.send([self._worker], signal.Signals(received.si_signo))
-            self._reap()
-            if self._status is None and (why := self._hung()):
+        try:
+            while self._status is None:
+                self._turn()
+        except BaseException:  # without this process nothing would end the jobs but the worker: it fails closed
+            if self._status is None:
                 process_tree.send([self._worker], signal.SIGKILL)
-                self._end_jobs()
-                write(self._shared, f"the worker {why}: it was killed, and its jobs with it")
+            self._end_jobs()
+            raise
         code = os.waitstatus_to_exitcode(self._status)
         self._end_jobs()
         if code >= 0 and not self._killed:
@@ -183,6 +210,22 @@ class _Watch:
             f"the worker {how}; {len(self._killed)} processes of its jobs were killed, their messages come back",
         )
         return EXIT_WORKER_DIED
+
+    def _turn(self) -> None:
+        """Wait, then do what is due. Nothing is started once the worker is dead, or given up as hung."""
+        self._poll.poll(1000 * self._look_every)
+        for number in self._signals.take():
+            if number in _FORWARDED:
+                process_tree.send([self._worker], signal.Signals(number))
+        self._reap()
+        if self._status is not None:
+            return
+        if why := self._hung():
+            self._launcher.hang_up()
+            process_tree.send([self._worker], signal.SIGKILL)
+            self._end_jobs()
+            write(self._shared, f"the worker {why}: it was killed, and its jobs with it")
+        self._launcher.act()
 
     def _hung(self) -> str:
         """Why the worker counts as dead, "" if it is well."""
@@ -196,7 +239,7 @@ class _Watch:
 
     def _end_jobs(self) -> None:
         """KILL the processes of the worker's running jobs, until none is left."""
-        running = self._shared.running()
+        running = self._shared.attempts.running()
         if not running:
             return
         census = process_tree.Census()
@@ -209,25 +252,28 @@ class _Watch:
             doomed = census.doomed(os.getpid(), running, {*self._before, self._worker})
             empty_looks = 0 if doomed else empty_looks + 1
             self._killed |= doomed
-            process_tree.send(doomed, signal.SIGKILL)
+            for pid in doomed:
+                census.processes[pid].send(signal.SIGKILL)
             time.sleep(_SWEEP_EVERY)
             self._reap()
         if empty_looks < process_tree.EMPTY_LOOKS:  # nothing is known of the rest but its groups
-            for leader in filter(None, running.values()):
-                process_tree.send_to_group(leader, signal.SIGKILL)
+            for leader in running.values():
+                if leader > 0:
+                    process_tree.send_to_group(leader, signal.SIGKILL)
             self._reap()
 
     def _reap(self) -> None:
-        """Collect every child that has ended: the worker, and orphans that were given to this process."""
+        """Wait for every child that has ended: the worker, commands, and orphans that were given to this process."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             if pid == self._worker:
                 self._status = status
+            self._launcher.reaped(pid, status, usage)
 
 
 def _open_standard_streams() -> None:

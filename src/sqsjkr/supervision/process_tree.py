@@ -46,6 +46,33 @@ class Process(NamedTuple):
         now = _read(self.pid)
         return now is not None and now.started == self.started
 
+    def is_in_its_group(self) -> bool:
+        """Whether it still runs, in the same process group. True if it cannot be looked at: it was seen a moment ago.
+
+        While it does, the group's number is no other group's: the kernel gives out no pid that a group has.
+        """
+        if not self.started or not HAS_PROC:
+            return True
+        try:
+            now = _read(self.pid)
+        except OSError:  # no descriptor left to look with
+            return True
+        return now is not None and (now.started, now.group) == (self.started, self.group)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it, and no later process with its pid; if it has ended meanwhile that is no error."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        except (AttributeError, OSError):  # no such thing on this system, or no descriptor left
+            send([self.pid], number)
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self.lives():
+                signal.pidfd_send_signal(handle, number)
+        os.close(handle)
+
 
 NO_PROCESSES: Mapping[int, Process] = MappingProxyType({})
 
@@ -101,8 +128,8 @@ class Census:
         Ask before the first signal: a child that emptied its environment and lost its parent is only found as
         ``known``.
         """
-        # 0: it is being started. Group 0 is not its own: kernel threads have it, and what was put into a pid namespace.
-        ours = {leader, *self._groups.get(leader, ())} if leader else set()
+        # Without a leader it is known by its mark alone. Group 0 is no job's: kernel threads have it, for example.
+        ours = {leader, *self._groups.get(leader, ())} if leader > 0 else set()
         ours |= {pid for pid, process in known.items() if self._is_still(process)}
         ours.update(self._marked.get(mark, ()))
         unseen = [pid for pid in ours if pid in self.processes]
@@ -195,6 +222,16 @@ class Census:
         return now is not None and now.started == process.started
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie. False if that cannot be seen."""
+    if not HAS_PROC:
+        return False
+    try:
+        return _read(pid) is None
+    except OSError:  # no descriptor left to look with
+        return False
+
+
 def group_lives(leader: int) -> bool:
     """Whether a process group has a member, zombies included."""
     try:
@@ -213,6 +250,8 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 
 def send_to_group(leader: int, number: signal.Signals) -> None:
     """Signal a job's process group; one that has ended meanwhile is no error."""
+    if leader <= 1:  # to kill(2), 0 is the caller's own group, and -1 every process that it may signal
+        raise ValueError(f"{leader} leads no process group of a job")
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)
 

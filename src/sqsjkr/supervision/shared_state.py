@@ -7,31 +7,87 @@ from __future__ import annotations
 
 import mmap
 import os
+import socket
 import struct
 
-_HEARTBEAT = struct.Struct("=dd")
-_PID = struct.Struct("=q")
+# Native and aligned, so that each number is written in one store: a writer that is killed leaves none by halves.
+_HEARTBEAT = struct.Struct("@dd")
+_PID = struct.Struct("@q")
 _JSON_AT = _HEARTBEAT.size + _PID.size
 _FIRST = 64
 MARK_LENGTH = 24
 """Bytes of an attempt's mark (ASCII)."""
-_SLOT = struct.Struct(f"={MARK_LENGTH}sq")
+_SLOT = struct.Struct(f"@{MARK_LENGTH}sqq")
+_LEADER_AT, _REVOKED_AT = MARK_LENGTH, MARK_LENGTH + _PID.size
 CAPACITY = 16_384
 """Attempts that can run at once; pages never touched take no memory."""
+NO_LEADER = 0
+"""The leader of an attempt whose process is being started."""
+REAPED = -1
+"""The leader of an attempt whose first process has ended and was waited for: its pid may be another's by now."""
+
+
+class Attempts:
+    """The attempts that run just now, each in a slot of its own: its mark, and the leader of its process group."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+        self._free: list[int] = []
+        self._used = 0
+
+    def enter(self, mark: str) -> int:
+        """Record an attempt that is about to start a process; return its slot here."""
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot, self._used = self._used, self._used + 1
+        _SLOT.pack_into(self._memory, _at(slot), mark.encode(), NO_LEADER, 0)
+        return slot
+
+    def leads(self, slot: int, pid: int) -> None:
+        """Record ``pid`` as the attempt's first process, which leads its group; or ``REAPED``."""
+        _PID.pack_into(self._memory, _at(slot) + _LEADER_AT, pid)
+
+    def leader(self, slot: int) -> int:
+        """The pid of the attempt's first process, ``NO_LEADER`` or ``REAPED``."""
+        return int(_PID.unpack_from(self._memory, _at(slot) + _LEADER_AT)[0])
+
+    def revoke(self, slot: int) -> None:
+        """Have the launcher not start this attempt's process, if it has not yet. It still answers."""
+        _PID.pack_into(self._memory, _at(slot) + _REVOKED_AT, 1)
+
+    def is_revoked(self, slot: int) -> bool:
+        """Whether the worker has no use any more for the start of this attempt's process."""
+        return bool(_PID.unpack_from(self._memory, _at(slot) + _REVOKED_AT)[0])
+
+    def leave(self, slot: int) -> None:
+        """Forget an attempt that has ended: what it left in the background no longer belongs to the job."""
+        _SLOT.pack_into(self._memory, _at(slot), b"", 0, 0)
+        self._free.append(slot)
+
+    def running(self) -> dict[str, int]:
+        """Marks of the attempts that run, each with the leader of its process group."""
+        found = {}
+        for slot in range(CAPACITY):
+            mark, pid, _ = _SLOT.unpack_from(self._memory, _at(slot))
+            if mark.strip(b"\0"):
+                found[mark.rstrip(b"\0").decode()] = pid
+        return found
 
 
 class SharedState:
-    """Made before the fork. The worker writes; guard and backstop read."""
+    """Made before the fork. The worker writes; guard and backstop read; who starts a process writes down its pid."""
 
     def __init__(self) -> None:
         self.guard = 0
         """The guard's pid, set before the fork; 0 without a guard."""
         self.adopts_orphans = False
         """Whether the guard becomes the parent of all below it that lose theirs; set before the fork."""
+        self.line: socket.socket | None = None
+        """The worker's end of the line to its launcher; None if the worker starts its commands itself."""
         self._memory = mmap.mmap(-1, _FIRST + CAPACITY * _SLOT.size)
-        self._free: list[int] = []
-        self._used = 0
-        self._slots: dict[str, int] = {}
+        self.attempts = Attempts(self._memory)
+        """What runs just now."""
 
     def heartbeat(self, now: float, deadline: float) -> None:
         """Record that the event loop is alive at ``now`` and that jobs with locks must have ended by ``deadline``.
@@ -61,37 +117,9 @@ class SharedState:
         """Whether the log is written as JSON."""
         return self._memory[_JSON_AT] == 1
 
-    def enter(self, mark: str) -> None:
-        """Record an attempt that is about to start a process."""
-        if self._free:
-            index = self._free.pop()
-        else:
-            index, self._used = self._used, self._used + 1
-        self._slots[mark] = index
-        _SLOT.pack_into(self._memory, self._at(index), mark.encode(), 0)
 
-    def leads(self, mark: str, pid: int) -> None:
-        """Record ``pid`` as the leader of the attempt's process group."""
-        _SLOT.pack_into(self._memory, self._at(self._slots[mark]), mark.encode(), pid)
-
-    def leave(self, mark: str) -> None:
-        """Forget an attempt that has ended: what it left in the background no longer belongs to the job."""
-        index = self._slots.pop(mark)
-        _SLOT.pack_into(self._memory, self._at(index), b"", 0)
-        self._free.append(index)
-
-    def running(self) -> dict[str, int]:
-        """Marks of the attempts that run, each with its process group (0 while it is being started)."""
-        found = {}
-        for index in range(CAPACITY):
-            mark, pid = _SLOT.unpack_from(self._memory, self._at(index))
-            if mark.strip(b"\0"):
-                found[mark.rstrip(b"\0").decode()] = pid
-        return found
-
-    @staticmethod
-    def _at(index: int) -> int:
-        return _FIRST + index * _SLOT.size
+def _at(slot: int) -> int:
+    return _FIRST + slot * _SLOT.size
 
 
 def guard_is_dead(shared: SharedState) -> bool:

@@ -169,6 +169,11 @@ class Event(Enum):
         "error",
         "The worker died or hung, and the guard killed what its jobs left running.",
     )
+    LAUNCHER_HUNG = (
+        "launcher.hung",
+        "error",
+        "The launcher did not say in time whether it had started a job that must end; the worker killed it.",
+    )
     STATS_LISTENING = ("stats.listening", "info", "The HTTP server for stats and health accepts connections.")
     STATS_FAILED = (
         "stats.failed",

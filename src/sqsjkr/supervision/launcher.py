@@ -1,0 +1,109 @@
+"""Starts the commands for the worker, as their parent, and reports how each ends. Linux only.
+
+Starting a process stops its caller until the child has called exec; here that is not the worker's event loop. No call
+waits for the worker: what it does not read is kept, at most two reports for each of its slots.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+from collections.abc import Mapping
+from resource import struct_rusage
+
+from sqsjkr.supervision import protocol
+from sqsjkr.supervision.protocol import ENDED, FAILED, STARTED, Report, Request
+from sqsjkr.supervision.shared_state import REAPED, SharedState
+from sqsjkr.supervision.spawning import spawn
+
+_KIB = 1_024
+
+
+class Launcher:
+    """The launcher's end of the line to the worker, watched by ``poll``; None: the worker starts its commands itself.
+
+    ``act`` follows each poll, until ``hang_up``.
+    """
+
+    def __init__(self, line: socket.socket | None, shared: SharedState, poll: select.poll) -> None:
+        self._line = line
+        self._attempts = shared.attempts
+        self._poll = poll
+        self._bases: dict[int, Mapping[bytes, bytes]] = {}
+        self._slots: dict[int, int] = {}
+        self._reports: list[Report] = []
+        self._listen()
+
+    def act(self) -> None:
+        """Do the next thing that the worker asks for, if it asks; report what it has room for.
+
+        One thing at a time, so that neither signals nor ends wait behind many starts.
+        """
+        if self._line is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            request = protocol.receive(self._line)
+            if request is None:
+                self.hang_up()
+                return
+            self._do(request)
+        with contextlib.suppress(OSError):  # it has no room now, or is dead and needs no report
+            while self._reports:
+                del self._reports[: protocol.send_reports(self._line, self._reports)]
+        self._listen()
+
+    def reaped(self, pid: int, status: int, usage: struct_rusage) -> None:
+        """Note that a child was waited for; one that is not the first process of a command is not reported."""
+        slot = self._slots.pop(pid, None)
+        if slot is not None:
+            self._attempts.leads(slot, REAPED)
+            self._reports.append(Report(ENDED, slot, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _KIB))
+
+    def hang_up(self) -> None:
+        """Start nothing any more."""
+        if self._line is not None:
+            self._poll.unregister(self._line)
+            self._line.close()
+            self._line = None
+
+    def _listen(self) -> None:
+        if self._line is not None:
+            self._poll.register(self._line, select.POLLIN | (select.POLLOUT if self._reports else 0))
+
+    def _do(self, request: Request) -> None:
+        try:
+            if request.argv:
+                self._start(request)
+            else:
+                self._bases[request.base] = request.variables
+        finally:
+            for descriptor in (request.stdin, request.stdout):
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+    def _start(self, request: Request) -> None:
+        try:
+            pid = self._spawn(request)
+        except (OSError, ValueError, MemoryError) as failure:
+            self._reports.append(Report(FAILED, request.slot, _errno_of(failure)))
+            return
+        self._attempts.leads(request.slot, pid)
+        self._slots[pid] = request.slot
+        self._reports.append(Report(STARTED, request.slot, pid))
+
+    def _spawn(self, request: Request) -> int:
+        if self._attempts.is_revoked(request.slot):
+            raise OSError(errno.ECANCELED, "revoked")
+        if request.stdout < 0:
+            raise OSError(errno.EMFILE, "no descriptor was left for its output")
+        env = {**self._bases[request.base], **request.variables}
+        return spawn(request.program, request.argv, env, stdin=request.stdin, stdout=request.stdout)
+
+
+def _errno_of(failure: Exception) -> int:
+    if isinstance(failure, MemoryError):
+        return errno.ENOMEM
+    return (failure.errno if isinstance(failure, OSError) else None) or errno.EINVAL
