@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqsjkr.leases.table import Claiming, Heartbeat, Row, Table
-from sqsjkr.runs import HOST, Holder, Run, to_note
+from sqsjkr.runs import HOST, Earlier, Holder, Run, to_note
 
 
 @dataclass
@@ -80,12 +80,15 @@ class MemoryTable(Table):
         ):
             return row
         crashes = row.crashes if claiming.crashes is None else claiming.crashes
-        self.rows.claims[message_id] = replace(row, owner=me, crashes=crashes, due=None)
+        run = self.history.at_claim(claiming.run)
+        run = replace(run, earlier=run.earlier or (row.run.earlier if row.run else ()))
+        self.rows.claims[message_id] = replace(row, owner=me, crashes=crashes, due=None, run=run)
         return self.rows.claims[message_id]
 
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
         for run, owner in claims:
-            self.rows.claims[run.key] = Row(owner=owner, done=True, owed=to_note(run) if run.owed else "")
+            owed = to_note(run) if run.owed else ""
+            self.rows.claims[run.key] = Row(owner=owner, done=True, owed=owed, run=self.history.at_end(run))
         return [None] * len(claims)
 
     async def drop_claim(self, message_id: str, owner: str) -> None:
@@ -98,13 +101,16 @@ class MemoryTable(Table):
         else:
             del self.rows.claims[message_id]
 
-    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+    async def postpone_claim(
+        self, message_id: str, owner: str, *, failures: int, due: float | None, earlier: Sequence[Earlier] = ()
+    ) -> None:
         if (row := self._held(message_id, owner)) is None:
             return
         if row.stop:
             await self.cancel_claim(message_id, row.stop, over=owner)
         else:
-            self.rows.claims[message_id] = replace(row, owner=None, failures=failures, due=due)
+            run = replace(row.run or Run(message_id=message_id), earlier=tuple(earlier))
+            self.rows.claims[message_id] = replace(row, owner=None, failures=failures, due=due, run=run)
 
     async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:
         row = self.rows.claims.get(message_id, Row(owner=None))

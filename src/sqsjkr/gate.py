@@ -111,8 +111,9 @@ class Gate:
             run = attempt.run(self._now(), ending)
             await self._throttler.end(replace(run, owed=True) if owed else run, attempt.id)
         elif ending is not None and ending.due is not None:
+            run = attempt.run(self._now(), ending)
             failures = ending.failures or 0
-            await self._throttler.postpone(attempt.claim_key, attempt.id, failures=failures, due=ending.due)
+            await self._throttler.postpone(attempt.claim_key, attempt.id, failures=failures, due=ending.due, run=run)
         else:
             await self._throttler.forget(attempt.claim_key, attempt.id)
         attempt.claimed = False

@@ -73,6 +73,20 @@ class Outcome(Enum):
         return next((outcome for outcome in cls if outcome.label == label), None)
 
 
+FAILURES = frozenset(
+    {
+        Outcome.ERRORED,
+        Outcome.TIMED_OUT,
+        Outcome.DEAD,
+        Outcome.EXPIRED,
+        Outcome.INVALID,
+        Outcome.REFUSED,
+        Outcome.UNSTARTABLE,
+    }
+)
+"""The outcomes of a job that was not done and should have been; ``aborted`` and ``cancelled`` are as intended."""
+
+
 class Reason(Enum):
     """Why sqsjkr ends a command that has not ended by itself, and the outcome that this gives its delivery."""
 

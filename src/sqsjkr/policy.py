@@ -9,25 +9,13 @@ from dataclasses import dataclass, replace
 from sqsjkr import durations
 from sqsjkr.attempt import Attempt
 from sqsjkr.job import ANY_OTHER, CRASH, SIGNAL, TIMEOUT, Job, Verb
-from sqsjkr.outcome import Ending, Exit, NotStarted, Outcome, Reason, Settlement
+from sqsjkr.outcome import FAILURES, Ending, Exit, NotStarted, Outcome, Reason, Settlement
 from sqsjkr.runs import Run
 
 LONGEST_PAUSE = 3600.0
 """Seconds up to which the pause between two retries doubles."""
 JITTER = 0.25
 """The part of a pause that is added to it at most: jobs that failed together do not come back together."""
-FAILURES = frozenset(
-    {
-        Outcome.ERRORED,
-        Outcome.TIMED_OUT,
-        Outcome.DEAD,
-        Outcome.EXPIRED,
-        Outcome.INVALID,
-        Outcome.REFUSED,
-        Outcome.UNSTARTABLE,
-    }
-)
-"""The outcomes of a job that was not done and should have been; ``aborted`` and ``cancelled`` are as intended."""
 REPORTED = FAILURES | {
     Outcome.SUCCEEDED,
     Outcome.ABORTED,

@@ -8,15 +8,20 @@ from __future__ import annotations
 import json
 import socket
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 LONGEST_COMMAND = 200
 """Characters of a command that are kept."""
 LONGEST_NOTED_OUTPUT = 4_000
 """Bytes of the end of a job's output that are kept in its claim's row while something is owed for it."""
-_EMPTY = ("", None, 0, False)
+_EMPTY = ("", None, 0, False, ())
 HOST = socket.gethostname()
 """This host, as other workers see it in the table."""
+CRASHED = "crashed"
+"""The outcome of an earlier attempt whose worker died."""
+MOST_EARLIER = 5
+"""Earlier attempts that are remembered in a claim's row; the newest."""
 SHORT = 8
 """Characters of a message id, or of a session's name, that tell one from another in a log line."""
 
@@ -47,6 +52,29 @@ class Earlier:
     """None if nobody saw its end: its worker died."""
     outcome: str = ""
     detail: str = ""
+
+    @property
+    def packed(self) -> list[object]:
+        """What JSON holds of it."""
+        return [self.host, _milliseconds(self.begun_at), _milliseconds(self.ended_at), self.outcome, self.detail]
+
+    @classmethod
+    def unpacked(cls, packed: Any) -> Self | None:
+        """Read what ``packed`` gave, in this release or another; None if there is nothing to read."""
+        try:
+            host, begun, ended, outcome, detail, *_ = packed
+            begun_at, ended_at = _seconds(begun), _seconds(ended)
+        except (TypeError, ValueError):
+            return None
+        return cls(host=str(host), begun_at=begun_at, ended_at=ended_at, outcome=str(outcome), detail=str(detail))
+
+
+def _milliseconds(moment: float | None) -> int | None:
+    return None if moment is None else round(1000 * moment)
+
+
+def _seconds(milliseconds: Any) -> float | None:
+    return None if milliseconds is None else float(milliseconds) / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,23 +130,41 @@ class Run:
     worker dies first, the worker of the next delivery does it."""
 
     @property
+    def as_earlier(self) -> Earlier:
+        """What a later attempt remembers of this one. One without an outcome was seen by nobody: its worker died."""
+        return Earlier(
+            host=self.host,
+            begun_at=self.begun_at,
+            ended_at=self.ended_at,
+            outcome=self.outcome or CRASHED,
+            detail=self.detail or ("" if self.outcome else "its worker died"),
+        )
+
+    @property
     def key(self) -> str:
         """What the throttler knows the message by: its copies have the same key."""
         return self.claim_key or self.message_id
 
+    @property
+    def earlier_with_this(self) -> tuple[Earlier, ...]:
+        """What the next attempt is to remember."""
+        return (*self.earlier, self.as_earlier)[-MOST_EARLIER:]
 
-_NOT_OWED = {"earlier"}
+
+_NAMES = tuple(item.name for item in fields(Run))
 _MOST_CHARACTERS = {"event_id": 1024, "detail": 1000}
 
 
 def to_note(run: Run) -> str:
-    """Write the facts of a run as they are kept while something is owed for its end: about 8 KB at most."""
-    facts = {name: value for name, value in asdict(run).items() if value not in _EMPTY and name not in _NOT_OWED}
+    """Write the facts of a run as JSON: about 8 KB at most."""
+    facts = {name: value for name in _NAMES if (value := getattr(run, name)) not in _EMPTY}
     for name, most in _MOST_CHARACTERS.items():
         if name in facts:
             facts[name] = facts[name][:most]
     if run.output:
         facts["output"] = run.output.encode()[-LONGEST_NOTED_OUTPUT:].decode(errors="ignore")
+    if run.earlier:
+        facts["earlier"] = [one.packed for one in run.earlier[-MOST_EARLIER:]]
     return json.dumps(facts, ensure_ascii=False)
 
 
@@ -126,8 +172,10 @@ def from_note(note: str) -> Run | None:
     """Read what ``to_note`` wrote, in this release or another one. None if there is nothing to read."""
     try:
         facts = json.loads(note)
-        known = {item.name for item in fields(Run)} - _NOT_OWED
-        return Run(**{name: value for name, value in facts.items() if name in known})
+        known = {name: facts[name] for name in _NAMES if name in facts}
+        if "earlier" in known:
+            known["earlier"] = tuple(one for each in known["earlier"] if (one := Earlier.unpacked(each)) is not None)
+        return Run(**known)
     except (ValueError, TypeError, AttributeError):
         return None
 

@@ -81,12 +81,14 @@ class Throttler(ABC):
         *,
         failures: int,  # noqa: ARG002 - for those that remember
         due: float | None,  # noqa: ARG002 - as above
+        run: Run | None = None,  # noqa: ARG002 - as above
     ) -> None:
         """Give the claim back if it is still ``owner``'s, and remember until the next attempt.
 
         ``failures``: how often the job has failed by now. ``due``: the age of the message from which ``begin`` may
-        answer FRESH again; None for at once. By default it is ``forget``: every delivery is then the first.
-        A job that is never tried again (its message is buried) is remembered with ``end`` after this.
+        answer FRESH again; None for at once. ``run``: the attempt that is over. By default it is ``forget``: every
+        delivery is then the first. A job that is never tried again (its message is buried) is remembered with ``end``
+        after this.
         """
         await self.forget(message_id, owner)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from contracts.stores import NewTable
+from sqsjkr.history import Keep, Rules
 from sqsjkr.leases.budget import STANDARD
 from sqsjkr.leases.session import Session
-from sqsjkr.leases.table import Table
+from sqsjkr.leases.table import Claiming, Table
 from sqsjkr.leases.throttler import TableThrottler
-from sqsjkr.runs import Run
+from sqsjkr.runs import MOST_EARLIER, Earlier, Run
 from sqsjkr.testing import ThrottlerContract
 from sqsjkr.throttler import Answer, Claim, Throttler
 
@@ -88,9 +90,10 @@ class Remembering:
         await begin(dead, "a")
         assert (await begin(here, "b")).claim is Claim.BUSY
         here.now += STANDARD.lease
-        assert await begin(here, "c") == Answer(claim=Claim.FRESH, crashes=1)
+        crashed = Earlier(host="ip-10-0-0-1", begun_at=1000.5, outcome="crashed", detail="its worker died")
+        assert await begin(here, "c") == Answer(claim=Claim.FRESH, crashes=1, earlier=(crashed,))
         await here.forget("m", "c")
-        assert await begin(here, "d") == Answer(claim=Claim.FRESH, crashes=1)
+        assert await begin(here, "d") == Answer(claim=Claim.FRESH, crashes=1, earlier=(crashed,))
 
     async def test_a_copy_learns_when_the_worker_that_runs_the_job_was_alive(self, table: Table) -> None:
         owner = Session(table, now=lambda: 0.0)
@@ -103,6 +106,73 @@ class Remembering:
         assert [answer.claim for answer in answers] == [Claim.BUSY] * 3
         assert answers[0].alive_at < 0.0
         assert [answer.alive_at for answer in answers[1:]] == [10.0, 15.0]
+
+    async def test_an_attempt_that_failed_is_remembered_by_the_next(self, here: TableThrottler) -> None:
+        failed = Run(
+            message_id="m", host="ip-10-0-0-1", begun_at=1000.5, ended_at=1002.0, outcome="retried", detail="no"
+        )
+        for number in range(1, 8):
+            answer = await begin(here, f"a{number}", age=90.0 * number)
+            assert len(answer.earlier) == min(number - 1, MOST_EARLIER)
+            run = replace(failed, earlier=answer.earlier)
+            await here.postpone("m", f"a{number}", failures=number, due=90.0 * number, run=run)
+        (newest,) = (await begin(here, "b", age=1000.0)).earlier[-1:]
+        assert newest == Earlier(host="ip-10-0-0-1", begun_at=1000.5, ended_at=1002.0, outcome="retried", detail="no")
+
+    async def test_the_facts_of_a_run_stand_with_its_claim_from_begin_to_end(
+        self, table: Table, here: TableThrottler
+    ) -> None:
+        run = Run(
+            message_id="m",
+            attempt="a",
+            event_id="nightly",
+            lock_id="report",
+            command="echo 'gruezi'; exit 3",
+            host="ip-10-0-0-1",
+            queue="jobs",
+            sender="AIDA123",
+            sent_at=990.25,
+            receive_count=2,
+            fence=7,
+            begun_at=1000.5,
+        )
+        await here.begin(run, "a", age=10.0)
+        assert await facts(table) == run
+        ended = replace(
+            run,
+            ended_at=1002.5,
+            outcome="errored",
+            detail="exit status 3 in 2.00s, cpu 0.50s",
+            exit_status=3,
+            seconds=2.0,
+            cpu_seconds=0.5,
+            max_rss_bytes=4096 * 1024,
+            printed_bytes=12,
+            output="line 1\nline 2\n",
+            failures=1,
+        )
+        await here.end(ended, "a")
+        assert await facts(table) == ended
+
+    async def test_a_signal_a_refusal_and_a_key_of_its_own_are_facts_too(
+        self, table: Table, here: TableThrottler
+    ) -> None:
+        killed = Run(message_id="1", claim_key="m", attempt="a", outcome="errored", signal=9, ended_at=5.0)
+        await here.begin(Run(message_id="1", claim_key="m", attempt="a"), "a", age=0.0)
+        await here.end(killed, "a")
+        assert await facts(table) == killed
+
+    @pytest.mark.parametrize("keep", list(Keep))
+    async def test_only_what_is_to_be_kept_is_noted(self, table: Table, here: TableThrottler, keep: Keep) -> None:
+        table.history = Rules(runs=keep, output=keep)
+        for message, outcome in (("good", "succeeded"), ("bad", "errored")):
+            run = Run(message_id=message, attempt="a", host="ip-10-0-0-1", begun_at=1000.0)
+            await here.begin(run, "a", age=0.0)
+            assert bool((await facts(table, message)).host) is (keep is not Keep.NONE)
+            await here.end(replace(run, ended_at=1001.0, outcome=outcome, output="word\n"), "a")
+            kept = keep is Keep.ALL or (keep is Keep.FAILURES and outcome == "errored")
+            noted = await facts(table, message)
+            assert (noted.outcome, noted.output) == ((outcome, "word\n") if kept else ("", ""))
 
     async def test_what_a_late_claim_of_this_worker_took_is_no_crash(self, table: Table) -> None:
         session = Session(table)
@@ -149,8 +219,16 @@ class Watcher(TableThrottler):
         super().__init__(table, session)
 
 
+async def facts(table: Table, message_id: str = "m") -> Run:
+    """What the claim's row says of its run."""
+    row = await table.take_claim(Claiming(run=Run(message_id=message_id), owner="nobody else's", age=0.0))
+    assert row.run is not None
+    return row.run
+
+
 async def begin(throttler: TableThrottler, attempt: str, *, age: float = 0.0) -> Answer:
-    return await throttler.begin(Run(message_id="m"), attempt, age=age)
+    run = Run(message_id="m", attempt=attempt, host="ip-10-0-0-1", begun_at=1000.5)
+    return await throttler.begin(run, attempt, age=age)
 
 
 class TestOnSQLite(OnTables):

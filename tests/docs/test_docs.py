@@ -219,7 +219,7 @@ def test_a_class_has_at_most_a_dozen_methods_of_its_own() -> None:
 
 
 def test_the_top_level_can_be_read_as_a_table_of_contents() -> None:
-    assert len(list(SOURCE.glob("*.py"))) <= 28
+    assert len(list(SOURCE.glob("*.py"))) <= 30
 
 
 def test_no_file_names_a_place_on_somebodys_machine_or_a_package_index() -> None:

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from sqsjkr.leases.table import Claiming, Heartbeat, Row, Table
-from sqsjkr.runs import Run
+from sqsjkr.runs import Earlier, Run
 
 PATIENCE = 20.0
 """Seconds until a call gives up, its retries included; a beat or a look at one takes 6."""
@@ -93,8 +93,12 @@ class Wire(Table):
     async def drop_claim(self, message_id: str, owner: str) -> None:
         await self._send(lambda: self._table.drop_claim(message_id, owner))
 
-    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
-        await self._send(lambda: self._table.postpone_claim(message_id, owner, failures=failures, due=due))
+    async def postpone_claim(
+        self, message_id: str, owner: str, *, failures: int, due: float | None, earlier: Sequence[Earlier] = ()
+    ) -> None:
+        await self._send(
+            lambda: self._table.postpone_claim(message_id, owner, failures=failures, due=due, earlier=earlier)
+        )
 
     async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:
         row: Row = await self._send(lambda: self._table.cancel_claim(message_id, by, over=over))

@@ -15,7 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqsjkr.runs import Holder, Run
+from sqsjkr.history import Rules
+from sqsjkr.runs import Earlier, Holder, Run
 
 
 class Heartbeat(NamedTuple):
@@ -57,6 +58,8 @@ class Row:
     """Of a row that is done: the facts of the run, as ``runs.to_note`` writes them, while something is owed for it."""
     cancelled_by: str = ""
     """Of a row that is done: the operator by whose order."""
+    run: Run | None = field(default=None, compare=False)
+    """The facts of the attempt that holds the claim, or ended it, as far as they were noted."""
 
     @property
     def session(self) -> str | None:
@@ -106,7 +109,9 @@ class ClaimRows(ABC):
     """The rows of claims."""
 
     retention: float = 1_209_600.0
-    """Seconds a claim's row is kept: the queue's retention, set by the wiring. No delivery outlives its row."""
+    """Seconds a claim's row is kept, the queue's retention at least; set by the wiring. No delivery outlives it."""
+    history = Rules()
+    """What is noted of a run with its claim; set by the wiring."""
 
     @abstractmethod
     async def take_claim(self, claiming: Claiming) -> Row:
@@ -139,8 +144,10 @@ class ClaimRows(ABC):
         """
 
     @abstractmethod
-    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
-        """Free the claim as ``drop_claim`` does, but note ``failures`` and ``due`` in its row, both absolute."""
+    async def postpone_claim(
+        self, message_id: str, owner: str, *, failures: int, due: float | None, earlier: Sequence[Earlier] = ()
+    ) -> None:
+        """Free the claim as ``drop_claim`` does, and note all this in its row; absolute, as it may be sent twice."""
 
     @abstractmethod
     async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:

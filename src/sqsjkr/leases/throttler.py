@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from sqsjkr.batcher import Batcher, ClockedBatcher
+from sqsjkr.history import Keep
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.leased import Leased
 from sqsjkr.leases.session import Session
@@ -66,9 +67,13 @@ class TableThrottler(Leased, Throttler):
         """Free the claim on condition of its owner. Nothing to do for an owner that never asked."""
         await self._free(message_id, owner, self._table.drop_claim)
 
-    async def postpone(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+    async def postpone(
+        self, message_id: str, owner: str, *, failures: int, due: float | None, run: Run | None = None
+    ) -> None:
         """Free the claim on condition of its owner, with what the next attempt must know."""
-        await self._free(message_id, owner, partial(self._table.postpone_claim, failures=failures, due=due))
+        earlier = run.earlier_with_this if run is not None and self._table.history.runs is not Keep.NONE else ()
+        postponed = partial(self._table.postpone_claim, failures=failures, due=due, earlier=earlier)
+        await self._free(message_id, owner, postponed)
 
     async def _free(self, message_id: str, owner: str, free: Callable[[str, str], Awaitable[None]]) -> None:
         me = self._holder(owner)
@@ -90,8 +95,10 @@ class TableThrottler(Leased, Throttler):
         if row.done or row.owner in {None, claiming.owner} or not await self._is_over(row):
             return row
         if not row.stop:
-            died = not self._session.is_mine(row.session or "")  # an echo of our own is no crash
-            again = replace(claiming, over=row.owner, crashes=row.crashes + 1 if died else None)
+            again = replace(claiming, over=row.owner)
+            if not self._session.is_mine(row.session or ""):  # an echo of our own is no crash
+                run = replace(claiming.run, earlier=(*row.run.earlier, row.run.as_earlier)) if row.run else claiming.run
+                again = replace(again, run=run, crashes=row.crashes + 1)
             seen, row = row, await self._table.take_claim(again)
             if row.owner == claiming.owner:
                 self._taken_over(f"the claim of message {claiming.run.key}", seen, message_id=claiming.run.message_id)
@@ -104,7 +111,8 @@ class TableThrottler(Leased, Throttler):
             owed = from_note(row.owed) if row.owed else None
             return Answer(claim=Claim.DONE, cancelled_by=row.cancelled_by, owed=owed)
         if row.owner == me:
-            return Answer(claim=Claim.FRESH, failures=row.failures, crashes=row.crashes)
+            earlier = row.run.earlier if row.run else ()
+            return Answer(claim=Claim.FRESH, failures=row.failures, crashes=row.crashes, earlier=earlier)
         if row.owner is None and row.due is not None and row.due > age:
             return Answer(claim=Claim.EARLY, due=row.due)
         return Answer(claim=Claim.BUSY, alive_at=self._session.sightings.alive_at(row.session or ""))

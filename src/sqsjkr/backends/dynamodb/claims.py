@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.errors import ConditionFailed
+from sqsjkr.backends.dynamodb import facts
 from sqsjkr.backends.dynamodb.rows import THROTTLE, Rows, decimal, key_of, number, owner_of, text
 from sqsjkr.backends.dynamodb.statements import Statement, Statements
 from sqsjkr.batcher import side_by_side
 from sqsjkr.errors import BackendUnavailable
+from sqsjkr.history import has_failed
 from sqsjkr.leases.table import Claiming, ClaimRows, Row
-from sqsjkr.runs import Run, to_note
+from sqsjkr.runs import Earlier, Run, to_note
 
 _CLAIM_IS_FREE = (
     "(attribute_not_exists(Expired) AND (attribute_not_exists(Due) OR Due <= :age)) "
@@ -43,19 +46,13 @@ class DynamoDBClaims(ClaimRows):
         self._name = name
         self._rows = Rows(aws, name)
         self._inserts = Statements(aws, "claims", f"dynamodb:PartiQLInsert on {name}")
-        self._insert = f"INSERT INTO \"{name}\" VALUE {{'Id': ?, 'Type': '{THROTTLE}', 'Expired': ?, 'Owner': ?}}"
 
     async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
         """Send one BatchExecuteStatement of INSERTs, which does not return the row that is in the way."""
         if len(claims) == 1 or self._inserts.refused:
             return await self._one_by_one(claims)
-        expired = self._rows.expiry(self.retention)
         first = {claiming.run.key: place for place, claiming in reversed(list(enumerate(claims)))}
-        statements = [
-            Statement(self._insert, [text(claims[place].run.key), expired, text(claims[place].owner)])
-            for place in first.values()
-        ]
-        codes = await self._inserts.send(statements)
+        codes = await self._inserts.send([self._insert(claims[place]) for place in first.values()])
         if codes is None:
             return await self._one_by_one(claims)
         rows: list[Row | Exception | None] = [None] * len(claims)
@@ -65,6 +62,11 @@ class DynamoDBClaims(ClaimRows):
             elif not code:
                 rows[place] = Row(owner=claims[place].owner)
         return rows
+
+    def _insert(self, claiming: Claiming) -> Statement:
+        item = {"Expired": self._rows.expiry(self.retention), "Owner": text(claiming.owner)}
+        item |= facts.begun(self.history.at_claim(claiming.run))
+        return Statement(_insert_of(self._name, tuple(item)), [text(claiming.run.key), *item.values()])
 
     async def _one_by_one(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
         if len(claims) == 1:  # a task for it would be a waste
@@ -79,6 +81,9 @@ class DynamoDBClaims(ClaimRows):
             ":expired": self._rows.expiry(self.retention),
         }
         change, condition = "SET Expired = :expired, #owner = :me", _CLAIM_IS_FREE
+        for name, value in facts.begun(self.history.at_claim(claiming.run)).items():
+            change += f", #{name} = :{name}"
+            values[f":{name}"] = value
         if claiming.crashes is not None:
             change += ", Crashes = :crashes"
             values[":crashes"] = number(claiming.crashes)
@@ -90,12 +95,7 @@ class DynamoDBClaims(ClaimRows):
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
         """Send one BatchWriteItem. Retries, with pauses, what DynamoDB leaves unprocessed."""
         expired = self._rows.expiry(self.retention)
-        rows = {
-            run.key: {"Expired": expired, "Owner": text(owner), "Done": {"N": "1"}}
-            | ({"Owed": text(to_note(run))} if run.owed else {})
-            | key_of(run.key, THROTTLE)
-            for run, owner in claims
-        }
+        rows = {run.key: self._finished(run, owner, expired) for run, owner in claims}
         pause = 0.05
         while rows:
             puts = [{"PutRequest": {"Item": row}} for row in rows.values()]
@@ -111,6 +111,14 @@ class DynamoDBClaims(ClaimRows):
                 pause *= 2
         return [None] * len(claims)
 
+    def _finished(self, run: Run, owner: str, expired: Mapping[str, str]) -> dict[str, Any]:
+        noted = self.history.at_end(run)
+        row = key_of(run.key, THROTTLE) | {"Expired": expired, "Owner": text(owner), "Done": number(1)}
+        row |= facts.ended(noted)
+        if run.owed:
+            row["Owed"] = text(to_note(run))
+        return facts.with_output(row, noted.output, failed=has_failed(run))
+
     async def drop_claim(self, message_id: str, owner: str) -> None:
         """Send one conditional DeleteItem; for a row with something to remember, an UpdateItem after it."""
         key = key_of(message_id, THROTTLE)
@@ -121,15 +129,19 @@ class DynamoDBClaims(ClaimRows):
             if row.owner == owner and not row.done:
                 await self._free(message_id, owner, "REMOVE #owner, Expired, Due", {})
 
-    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+    async def postpone_claim(
+        self, message_id: str, owner: str, *, failures: int, due: float | None, earlier: Sequence[Earlier] = ()
+    ) -> None:
         """Send one conditional UpdateItem. Without ``Expired`` the row is as good as none to a Go daemon."""
-        values = {":failures": number(failures)}
-        if due is None:
-            await self._free(message_id, owner, "SET Failures = :failures REMOVE #owner, Expired, Due", values)
-        else:
+        change, values = "SET Failures = :failures", {":failures": number(failures)}
+        if due is not None:
+            change += ", Due = :due"
             values[":due"] = decimal(due)
-            change = "SET Failures = :failures, Due = :due REMOVE #owner, Expired"
-            await self._free(message_id, owner, change, values)
+        if past := facts.past(earlier):
+            change += ", #Past = :past"
+            values[":past"] = text(past)
+        change += " REMOVE #owner, Expired" if due is not None else " REMOVE #owner, Expired, Due"
+        await self._free(message_id, owner, change, values)
 
     async def cancel_claim(self, message_id: str, by: str, *, over: str | None = None) -> Row:
         """Send one conditional UpdateItem, whose condition names ``Owner`` only for a take-over."""
@@ -176,6 +188,12 @@ class DynamoDBClaims(ClaimRows):
             return _claim(await self._rows.found(failed, key))
 
 
+@lru_cache(maxsize=64)
+def _insert_of(table: str, names: tuple[str, ...]) -> str:
+    fields = ", ".join(f"'{name}': ?" for name in names)
+    return f"INSERT INTO \"{table}\" VALUE {{'Id': ?, 'Type': '{THROTTLE}', {fields}}}"
+
+
 def _claim(item: Mapping[str, Any]) -> Row:
     owner = owner_of(item)
     due = item.get("Due")
@@ -188,4 +206,5 @@ def _claim(item: Mapping[str, Any]) -> Row:
         stop=item.get("Stop", _EMPTY)["S"],
         owed=item.get("Owed", _EMPTY)["S"],
         cancelled_by=item.get("By", _EMPTY)["S"],
+        run=facts.run_of(item) if "Id" in item else None,
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import time
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from sqsjkr.backends.aws.client import AWS
@@ -29,6 +31,7 @@ _NAMES = {
     "#orders": "Orders",
 }
 """Names that are or may become reserved words (AWS: Reserved words in DynamoDB)."""
+_ALIAS = re.compile(r"#\w+")
 
 
 class Rows:
@@ -56,7 +59,7 @@ class Rows:
                 "Key": key,
                 "UpdateExpression": expression,
                 "ConditionExpression": condition,
-                "ExpressionAttributeNames": named(expression + condition),
+                "ExpressionAttributeNames": named(f"{expression} {condition}"),
                 "ExpressionAttributeValues": values,
                 "ReturnValues": returned,
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -153,6 +156,10 @@ def owner_of(item: Mapping[str, Any]) -> str | None:
     return owner
 
 
+@lru_cache(maxsize=256)
 def named(expressions: str) -> dict[str, str]:
-    """Return the names that the expressions use: DynamoDB refuses one that is not used."""
-    return {alias: name for alias, name in _NAMES.items() if alias in expressions}
+    """Return the names that the aliases of the expressions stand for; ``#Command`` is ``Command``.
+
+    DynamoDB refuses an alias that is not used, and a name without one that is reserved.
+    """
+    return {alias: alias[1:] if alias[1].isupper() else _NAMES[alias] for alias in _ALIAS.findall(expressions)}

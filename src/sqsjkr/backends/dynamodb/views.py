@@ -13,12 +13,13 @@ from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.connection import connection
 from sqsjkr.backends.aws.errors import AWSRefused
 from sqsjkr.backends.dynamodb.claims import _claim as claim_of
+from sqsjkr.backends.dynamodb.facts import run_of
 from sqsjkr.backends.dynamodb.fleet import BOARD, board_of, entry_of, fleet_key
 from sqsjkr.backends.dynamodb.rows import LOCK, THROTTLE, WORKER, Rows, key_of, number_of, text_of
 from sqsjkr.backends.dynamodb.table import lock_of
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.live import Board, Entry, Live
-from sqsjkr.runs import Holder, Run
+from sqsjkr.runs import Holder
 from sqsjkr.views.source import ClaimRow, LockRow, SessionRow, Source
 
 PAGE = 100
@@ -74,7 +75,7 @@ class DynamoDBSource(Source):
     async def claims(self, message_ids: Collection[str]) -> Mapping[str, ClaimRow]:
         """See ``Source``."""
         items = await self._items([key_of(name, THROTTLE) for name in message_ids])
-        return {item["Id"]["S"]: ClaimRow(row=claim_of(item), run=Run(message_id=item["Id"]["S"])) for item in items}
+        return {item["Id"]["S"]: ClaimRow(row=claim_of(item), run=run_of(item)) for item in items}
 
     async def locks(self, lock_ids: Collection[str]) -> Mapping[str, LockRow]:
         """See ``Source``."""

@@ -9,13 +9,16 @@ from dataclasses import replace
 
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.leases.table import Claiming, ClaimRows, Row
-from sqsjkr.runs import Run, to_note
+from sqsjkr.runs import Earlier, Run, from_note, to_note
 
 NOBODY = "nobody/0"
 """The owner of a claim that is free. Release 1.0 takes a row without owner for done, this one for a dead worker's."""
 
+CANCELLED = "cancelled"
+"""The outcome of a job that was marked as done before it started."""
 PRUNE_EVERY = 60.0
 """Seconds between two looks for rows whose time is over."""
+_INSERT = "INSERT OR IGNORE INTO row (id, type, owner, facts, expired) VALUES (?, 'throttle', ?, ?, ?)"
 
 
 class SQLiteClaims(ClaimRows):
@@ -27,16 +30,11 @@ class SQLiteClaims(ClaimRows):
 
     async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
         """See ``Table``. One transaction for all."""
-        insert = "INSERT OR IGNORE INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?)"
         expired = time.time() + self.retention
+        rows = [(claiming.run.key, claiming.owner, self._begun(claiming), expired) for claiming in claims]
 
         def take(db: sqlite3.Connection) -> list[Row | None]:
-            return [
-                Row(owner=claiming.owner)
-                if db.execute(insert, (claiming.run.key, claiming.owner, expired)).rowcount
-                else None
-                for claiming in claims
-            ]
+            return [Row(owner=row[1]) if db.execute(_INSERT, row).rowcount else None for row in rows]
 
         return await self._store.write(take)
 
@@ -50,25 +48,29 @@ class SQLiteClaims(ClaimRows):
             if row is not None and not _may_take(row, claiming):
                 return row
             if row is None:
-                db.execute(
-                    "INSERT INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?)", (message_id, me, expired)
-                )
+                db.execute(_INSERT, (message_id, me, self._begun(claiming), expired))
                 return Row(owner=me)
             crashes = row.crashes if claiming.crashes is None else claiming.crashes
-            _change(db, message_id, "owner = ?, crashes = ?, due = NULL, expired = ?", me, crashes, expired)
-            return replace(row, owner=me, crashes=crashes, due=None)
+            earlier = claiming.run.earlier or (row.run.earlier if row.run else ())
+            now = replace(claiming, run=replace(claiming.run, earlier=earlier))
+            change = "owner = ?, crashes = ?, due = NULL, facts = ?, expired = ?"
+            _change(db, message_id, change, me, crashes, self._begun(now), expired)
+            return replace(row, owner=me, crashes=crashes, due=None, run=now.run)
 
         return await self._store.write(take)
 
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
         """See ``Table``."""
         finish = (
-            "INSERT INTO row (id, type, owner, done, owed, expired) VALUES (?, 'throttle', ?, 1, ?, ?) "
+            "INSERT INTO row (id, type, owner, done, owed, facts, expired) VALUES (?, 'throttle', ?, 1, ?, ?, ?) "
             "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, done = 1, failures = 0, crashes = 0, "
-            "due = NULL, stop = '', owed = excluded.owed, expired = excluded.expired"
+            "due = NULL, stop = '', owed = excluded.owed, facts = excluded.facts, expired = excluded.expired"
         )
         expired = time.time() + self.retention
-        rows = [(run.key, owner, to_note(run) if run.owed else "", expired) for run, owner in claims]
+        rows = [
+            (run.key, owner, to_note(run) if run.owed else "", to_note(self.history.at_end(run)), expired)
+            for run, owner in claims
+        ]
 
         def finish_all(db: sqlite3.Connection) -> None:
             db.executemany(finish, rows)
@@ -76,6 +78,9 @@ class SQLiteClaims(ClaimRows):
 
         await self._store.write(finish_all)
         return [None] * len(claims)
+
+    def _begun(self, claiming: Claiming) -> str:
+        return to_note(self.history.at_claim(claiming.run))
 
     def _prune(self, db: sqlite3.Connection) -> None:
         """Do what TTL does in DynamoDB, now and then."""
@@ -100,7 +105,9 @@ class SQLiteClaims(ClaimRows):
 
         await self._store.write(drop)
 
-    async def postpone_claim(self, message_id: str, owner: str, *, failures: int, due: float | None) -> None:
+    async def postpone_claim(
+        self, message_id: str, owner: str, *, failures: int, due: float | None, earlier: Sequence[Earlier] = ()
+    ) -> None:
         """See ``Table``."""
 
         def postpone(db: sqlite3.Connection) -> None:
@@ -110,7 +117,9 @@ class SQLiteClaims(ClaimRows):
             if row.stop:
                 _cancel(db, message_id, row.stop)
             else:
-                _change(db, message_id, f"owner = '{NOBODY}', failures = ?, due = ?", failures, due)
+                run = replace(row.run or Run(message_id=message_id), earlier=tuple(earlier))
+                change = f"owner = '{NOBODY}', failures = ?, due = ?, facts = ?"
+                _change(db, message_id, change, failures, due, to_note(run))
 
         await self._store.write(postpone)
 
@@ -121,8 +130,7 @@ class SQLiteClaims(ClaimRows):
         def cancel(db: sqlite3.Connection) -> Row:
             row = _claim(db, message_id)
             if row is None:
-                insert = "INSERT INTO row (id, type, owner, expired) VALUES (?, 'throttle', ?, ?)"
-                db.execute(insert, (message_id, NOBODY, expired))
+                db.execute(_INSERT, (message_id, NOBODY, "", expired))
             elif row.done or row.owner not in {None, over}:
                 return row
             _cancel(db, message_id, by)
@@ -145,13 +153,13 @@ class SQLiteClaims(ClaimRows):
 
 def _claim(db: sqlite3.Connection, message_id: str) -> Row | None:
     found = db.execute(
-        "SELECT owner, done, failures, crashes, due, stop, owed, cancelled_by FROM row "
+        "SELECT owner, done, failures, crashes, due, stop, owed, cancelled_by, facts FROM row "
         "WHERE type = 'throttle' AND id = ?",
         (message_id,),
     ).fetchone()
     if found is None:
         return None
-    owner, done, failures, crashes, due, stop, owed, cancelled_by = found
+    owner, done, failures, crashes, due, stop, owed, cancelled_by, facts = found
     return Row(
         owner=None if owner == NOBODY else owner,
         done=bool(done),
@@ -161,7 +169,15 @@ def _claim(db: sqlite3.Connection, message_id: str) -> Row | None:
         stop=stop,
         owed=owed,
         cancelled_by=cancelled_by,
+        run=_run(message_id, facts, owner, cancelled_by),
     )
+
+
+def _run(key: str, facts: str, owner: str | None, cancelled_by: str) -> Run:
+    run = (from_note(facts) if facts else None) or Run(message_id=key)
+    if cancelled_by and not run.outcome:
+        run = replace(run, outcome=CANCELLED)
+    return run if run.attempt else replace(run, attempt=(owner or "").partition("/")[2])
 
 
 def _may_take(row: Row, claiming: Claiming) -> bool:

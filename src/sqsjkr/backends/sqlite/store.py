@@ -70,6 +70,7 @@ _COLUMNS = {
         "stop": "TEXT NOT NULL DEFAULT ''",
         "owed": "TEXT NOT NULL DEFAULT ''",
         "cancelled_by": "TEXT NOT NULL DEFAULT ''",
+        "facts": "TEXT NOT NULL DEFAULT ''",
         "message": "TEXT",
         "host": "TEXT",
         "since": "REAL",

@@ -75,7 +75,11 @@ class SQLiteSource(Source):
 
         def look(db: sqlite3.Connection) -> Mapping[str, ClaimRow]:
             found = {name: claim_of(db, name) for name in message_ids}
-            return {name: ClaimRow(row=row, run=Run(message_id=name)) for name, row in found.items() if row is not None}
+            return {
+                name: ClaimRow(row=row, run=row.run or Run(message_id=name))
+                for name, row in found.items()
+                if row is not None
+            }
 
         return await self._store.read(look)
 
