@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import json
 import random
 import signal
 import time
@@ -55,6 +56,7 @@ class Chaos:
     def run(self) -> Report:
         """Do the whole plan and judge it."""
         begun = now()
+        (self._directory / "hooks").mkdir()
         with self._stack:
             self.seats += [Seat(f"w{number}", self._start) for number in range(1, self.plan.workers + 1)]
             self._put_down_jobs(begun)
@@ -130,6 +132,8 @@ class Chaos:
             kill_after=max(0.5, 5 * self.plan.scale),
             grace_period=max(0.5, 10 * self.plan.scale),
             log_level="debug",
+            max_crashes=1000,
+            hook=f"cat > {self._directory}/hooks/$SQSJKR_ATTEMPT.$$",
         )
         begun = daemons.Daemon(
             env=environment(self._proxy.listen(name), f"{name}.{number}"),
@@ -164,7 +168,14 @@ class Chaos:
             fields["life_time"] = "540s"  # less than a clock may be off, more than any wait here
         elif chance < 0.25:
             fields["abort_if_locked"], must_end = True, "lock_id" not in fields
-        self._sent[job] = Sent(job=job, lock_id=str(fields.get("lock_id", "")), must_end=must_end)
+        elif chance < 0.35:
+            fields["timeout"], beats, must_end = "0.7s", 600, False  # it is ended, and does not end by itself
+        retries = self._random.randrange(3) if chance < 1.0 and "timeout" not in fields else 0
+        if retries:
+            fields["retries"], fields["retry_delay"] = retries, self._random.choice(["0s", "0.5s", "2s"])
+        lock_id = str(fields.get("lock_id", ""))
+        fails = kind == "failing"
+        self._sent[job] = Sent(job=job, lock_id=lock_id, must_end=must_end, fails=fails, retries=retries)
         self._messages[job] = self._fleet.send_job(
             command=self.history.command(job, kind, beats), event_id=job, **fields
         )
@@ -251,16 +262,31 @@ class Chaos:
             for poison in self._poisons
             if poison not in buried
         ]
+        retried = {self._messages[job]: sent for job, sent in self._sent.items() if sent.retries}
+        problems += [
+            Violation(promise="retries", text=f"{sent.job} has no retries left, and is not on the dead-letter queue")
+            for message_id, sent in retried.items()
+            if sent.fails and sent.must_end and message_id not in buried
+        ]
         return problems + [
             Violation(promise="poison is buried", text=f"{letter['Body']!r} lies on the dead-letter queue")
             for message_id, letter in buried.items()
-            if message_id not in self._poisons
+            if message_id not in self._poisons and message_id not in retried
         ]
+
+    def _told(self) -> set[str]:
+        """The jobs of which a hook was told."""
+        told = set()
+        for path in (self._directory / "hooks").iterdir():
+            with contextlib.suppress(ValueError):  # the hook was killed as it wrote
+                told.add(json.loads(path.read_text())["event_id"])
+        return told
 
     def _judge(self, problems: list[Violation]) -> None:
         report, notes = self._report, self.history.notes()
         ran = checker.attempts(notes)
         report.violations = checker.check(notes, self._sent.values(), self._mischief.disturbances) + problems
+        report.violations += checker.untold(self._sent.values(), self._told())
         report.jobs, report.poisons = len(self._sent) + len(self._poisons), len(self._poisons)
         report.attempts = len(ran)
         for earlier, later in checker.reruns(ran):

@@ -6,14 +6,17 @@ wrote it and whatever was killed before.
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from faults.history import Note
 
 FOREVER = float("inf")
+NONE: Mapping[str, int] = MappingProxyType({})
 CLOCK_TICK = 0.01
 """Seconds: a line's time is cut to hundredths."""
 
@@ -26,6 +29,10 @@ class Sent:
     lock_id: str = ""
     must_end: bool = True
     """False for a job that may be refused for good: its life_time may be over, its lock taken."""
+    fails: bool = False
+    """Whether every run of it fails that comes to its end."""
+    retries: int = 0
+    """How often it is run again after that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +100,8 @@ def check(notes: Sequence[Note], sent: Iterable[Sent], disturbances: Sequence[Di
         *unknown(ran, {job.job for job in jobs}),
         *lost(ran, jobs),
         *overlapping(ran, {job.job: job.lock_id for job in jobs}),
-        *run_again(ran, disturbances),
+        *run_again(ran, disturbances, {job.job: job.retries for job in jobs if job.fails}),
+        *given_up(ran, jobs),
         *fences(ran),
     ]
 
@@ -148,17 +156,47 @@ def _overlaps(what: str, name: str, group: Sequence[Attempt]) -> list[Violation]
     return found
 
 
-def run_again(ran: Iterable[Attempt], disturbances: Sequence[Disturbance]) -> list[Violation]:
-    """A job runs again only if something happened to its last worker after it began there."""
+def run_again(
+    ran: Iterable[Attempt], disturbances: Sequence[Disturbance], retries: Mapping[str, int] = NONE
+) -> list[Violation]:
+    """A job runs again only if something happened to its last worker after it began there, or it failed and may."""
+    found, left = [], dict(retries)
+    for earlier, later in reruns(ran):
+        if excuse(earlier, later, disturbances) is not None:
+            continue
+        if earlier.ended and left.get(later.begin.job, 0) > 0:
+            left[later.begin.job] -= 1
+            continue
+        text = (
+            f"{later.begin.job} began again at {later.begin.time:.2f} as {later.name}; nothing had happened to "
+            f"{earlier.begin.worker} since it began there at {earlier.begin.time:.2f}"
+        )
+        if retries.get(later.begin.job):
+            text += f", and its {retries[later.begin.job]} retries were used up, or it had not failed"
+        found.append(Violation(promise="never twice", text=text, jobs=(later.begin.job,)))
+    return found
+
+
+def given_up(ran: Iterable[Attempt], sent: Iterable[Sent]) -> list[Violation]:
+    """A job that fails is run as often as it asked for."""
+    ended = collections.Counter(attempt.begin.job for attempt in ran if attempt.ended)
     return [
         Violation(
-            promise="never twice",
-            text=f"{later.begin.job} began again at {later.begin.time:.2f} as {later.name}; nothing had happened to "
-            f"{earlier.begin.worker} since it began there at {earlier.begin.time:.2f}",
-            jobs=(later.begin.job,),
+            promise="retries",
+            text=f"{job.job} failed {ended[job.job]} times and was not run again; it asked for {job.retries} retries",
+            jobs=(job.job,),
         )
-        for earlier, later in reruns(ran)
-        if excuse(earlier, later, disturbances) is None
+        for job in sent
+        if job.must_end and job.fails and ended[job.job] <= job.retries
+    ]
+
+
+def untold(sent: Iterable[Sent], told: Collection[str]) -> list[Violation]:
+    """A hook is told of every job that failed for good."""
+    return [
+        Violation(promise="failures are told", text=f"no hook was told of {job.job}", jobs=(job.job,))
+        for job in sent
+        if job.must_end and job.fails and job.job not in told
     ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.checker import Disturbance, Sent, attempts, check, excuse, reruns, told
+from faults.checker import Disturbance, Sent, attempts, check, excuse, reruns, told, untold
 from faults.history import History, Note, read
 
 LOCKED = [Sent(job="one", lock_id="L"), Sent(job="two", lock_id="L")]
@@ -111,6 +111,39 @@ def test_a_worker_cut_off_from_the_table_alone_may_not_end_jobs_without_a_lock()
     assert promises(INTERRUPTED, LOCKED[:1], cut) == []
     free = INTERRUPTED.replace(" L 1", " - 0").replace(" L 2", " - 0")
     assert promises(free, [Sent(job="one")], cut) == ["never twice"]
+
+
+FAILED_TWICE = """
+1.00 begin one a w1 - 0
+1.10 end one a w1 - 0
+2.00 begin one b w2 - 0
+2.10 end one b w2 - 0
+"""
+
+
+def test_a_job_that_failed_runs_again_as_often_as_it_asked_for() -> None:
+    assert promises(FAILED_TWICE, [Sent(job="one", fails=True, retries=1)]) == []
+    assert promises(FAILED_TWICE, [Sent(job="one", fails=True, retries=0)]) == ["never twice"]
+    assert promises(FAILED_TWICE, [Sent(job="one", fails=True, retries=2)]) == ["retries"]
+    assert promises(FAILED_TWICE, [Sent(job="one", retries=2)]) == ["never twice"], "it asked for it, and did not fail"
+    assert promises(FAILED_TWICE, [Sent(job="one", fails=True, retries=2, must_end=False)]) == []
+
+
+def test_a_run_that_was_cut_off_is_no_retry() -> None:
+    cut_off = FAILED_TWICE.replace("1.10 end", "1.10 beat")
+    assert promises(cut_off, [Sent(job="one", fails=True, retries=1)]) == ["never twice", "retries"]
+    killed = Disturbance(worker="w1", kind="worker killed", since=1.05)
+    assert promises(cut_off, [Sent(job="one", fails=True)], killed) == []
+
+
+def test_each_job_that_failed_for_good_is_told() -> None:
+    sent = [
+        Sent(job="one", fails=True),
+        Sent(job="two", fails=True),
+        Sent(job="three"),
+        Sent(job="four", must_end=False),
+    ]
+    assert [violation.jobs for violation in untold(sent, {"one", "five"})] == [("two",)]
 
 
 @pytest.mark.parametrize("fence", [0, 1])
