@@ -39,7 +39,6 @@ from sqsjkr.leases.proof import Proof
 from sqsjkr.locker import Locker
 from sqsjkr.metrics.board import Board
 from sqsjkr.metrics.parts import Parts
-from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.plan import Plan
 from sqsjkr.policy import Limits, Policy
 from sqsjkr.queue import QueueFacts
@@ -84,7 +83,7 @@ async def run(
     such queue or table, no right to use it) and ``BindError``; waits for what does not answer yet.
     """
     shared = shared or SharedState()
-    stats = Stats(slots=config.max_concurrent_num)
+    stats = Stats(slots=config.max_concurrent_num, follow=until_empty)
     signals = _Signals(shared)
     pulse = asyncio.create_task(_pulse(shared))  # the guard must not take a slow start for a hang
     try:
@@ -108,8 +107,9 @@ async def run(
     finally:
         pulse.cancel()
         signals.close()
-    if until_empty and not worker.stopping.requested and (undone := _left_undone(stats)):
-        emit(Event.MESSAGE_RETURNED, f"{undone} deliveries went back to the queue: run again for them", level="error")
+    if stats.undone and not worker.stopping.requested:
+        many = "a message" if stats.undone == 1 else f"{stats.undone} messages"
+        emit(Event.MESSAGE_RETURNED, f"{many} went back to the queue for later: run again for it", level="error")
         return EXIT_LEFT_UNDONE
     return EXIT_WORKER_DIED if worker.stopping.guard_lost else 0
 
@@ -231,12 +231,6 @@ async def _show(worker: Worker, config: Config, front: Front, logs: Logs | None,
         await stack.enter_async_context(_flushing(logs))
     if config.metrics_log == "emf":
         await stack.enter_async_context(front.board.logging())
-
-
-def _left_undone(stats: Stats) -> int:
-    """Return how many deliveries went back to the queue for later, so that it was only empty for a moment."""
-    back = {outcome for outcome in Outcome if outcome.settlement is Settlement.RETRY} - {Outcome.RETURNED}
-    return sum(stats.outcomes[outcome.label] for outcome in back)
 
 
 class _Signals:

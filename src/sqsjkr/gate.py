@@ -117,7 +117,8 @@ class Gate:
         else:
             await self._throttler.forget(attempt.claim_key, attempt.id)
         attempt.claimed = False
-        what = "marked as done" if done else "dropped: the next delivery may run"
+        put_off = ending is not None and ending.due is not None
+        what = "marked as done" if done else "put off" if put_off else "dropped: the next delivery may run"
         emit(Event.CLAIM_CLOSED, lambda: f"{attempt.label}: {what}", about=lambda: attempt.facts)
 
     async def _answer(self, attempt: Attempt) -> Ending | None:

@@ -33,6 +33,14 @@ def test_run_until_empty_runs_what_is_there_and_stops_with_0(tmp_path: Path) -> 
     assert proof.read_text() == "ran\n"
 
 
+def test_run_until_empty_says_how_many_jobs_it_leaves_for_later_and_ends_with_1(tmp_path: Path) -> None:
+    for command, delay in (("exit 1", "1h"), (f"test -e {tmp_path}/ran || {{ touch {tmp_path}/ran; exit 1; }}", "0s")):
+        sqsjkr("send", "--local", str(tmp_path), "--retries", "1", "--retry-delay", delay, command)
+    said = sqsjkr("run", "--local", str(tmp_path), "--until-empty")
+    assert said.code == 1
+    assert "a message went back to the queue for later: run again for it" in said.err, "the other one has succeeded"
+
+
 @pytest.mark.parametrize(
     "words",
     [

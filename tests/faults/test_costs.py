@@ -111,3 +111,41 @@ def test_a_host_short_of_descriptors_puts_jobs_back_and_runs_them_later(
     servers.wait_until(lambda: len(history.jobs("end")) == 30, description="all ran in the end")
     servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
     assert sorted(history.jobs("begin")) == sorted(jobs)
+
+
+def requests(proxy: Proxy, since: int) -> dict[str, int]:
+    """How many requests were made for jobs: receives and heartbeats are not counted."""
+    found: dict[str, int] = {}
+    for call in proxy.calls[since:]:
+        if call.operation != "ReceiveMessage" and '"worker"' not in json.dumps(call.payload):
+            found[call.operation] = found.get(call.operation, 0) + 1
+    return found
+
+
+def cost(proxy: Proxy, fleet: Fleet, **job: object) -> dict[str, int]:
+    since = len(proxy.calls)
+    fleet.send_job(**job)
+    servers.wait_until(lambda: "DeleteMessageBatch" in requests(proxy, since), description="it had ended")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")
+    return requests(proxy, since)
+
+
+def test_a_job_that_succeeds_costs_the_same_whatever_it_asks_for_in_case_it_fails(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet
+) -> None:
+    worker("a", scale=1, hook="cat >/dev/null", max_timeout="1h")
+    plain = cost(proxy, fleet, command="true")
+    assert plain == {"UpdateItem": 1, "BatchWriteItem": 1, "DeleteMessageBatch": 1}
+    on_exit = {"65": "never", "crash": "retry"}
+    assert cost(proxy, fleet, command="true", timeout="1m", retries=3, retry_delay="1m", on_exit=on_exit) == plain
+
+
+def test_a_retry_costs_a_claim_an_update_of_it_and_a_change_of_visibility(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, tmp_path: Path
+) -> None:
+    worker("a", scale=1)
+    once = f"test -e {tmp_path}/ran || {{ touch {tmp_path}/ran; exit 1; }}"
+    found = cost(proxy, fleet, command=once, retries=1, retry_delay="1s")
+    first = {"UpdateItem": 2, "ChangeMessageVisibilityBatch": 1}
+    second = {"UpdateItem": 1, "BatchWriteItem": 1, "DeleteMessageBatch": 1}
+    assert found == {name: first.get(name, 0) + second.get(name, 0) for name in first | second}

@@ -9,24 +9,35 @@ from types import MappingProxyType
 from typing import Any
 
 from sqsjkr.attempt import Attempt
-from sqsjkr.outcome import Counter, Ending, Outcome
+from sqsjkr.outcome import Counter, Ending, Outcome, Settlement
 from sqsjkr.telemetry.observer import Observer
 
 
 class Stats(Observer):
-    """Counts endings and knows how many slots are busy. Belongs to one event loop, so every answer adds up."""
+    """Counts endings and knows how many slots are busy. Belongs to one event loop, so every answer adds up.
 
-    def __init__(self, *, slots: int) -> None:
+    With ``follow`` it knows which messages went back to the queue, which takes memory for each: for short runs.
+    """
+
+    def __init__(self, *, slots: int, follow: bool = False) -> None:
         self.slots = slots
         """How many jobs may run at once."""
         self.busy = 0
         """How many run now; the slots keep it. A job that waits for a lock holds no slot and is not busy."""
         self._invocations: Tally[Counter] = Tally()
         self._ended = {outcome.label: 0 for outcome in Outcome}
+        self._follow = follow
+        self._away: set[str] = set()
 
-    def settled(self, attempt: Attempt, ending: Ending) -> None:  # noqa: ARG002 - an observer's arguments
+    def settled(self, attempt: Attempt, ending: Ending) -> None:
         """Count a delivery once the queue knows what becomes of its message."""
         self.count(ending.outcome)
+        if not self._follow or ending.settlement is Settlement.KEEP or ending.outcome is Outcome.RETURNED:
+            return
+        if ending.settlement is Settlement.RETRY:
+            self._away.add(attempt.message.id)
+        else:
+            self._away.discard(attempt.message.id)
 
     def count(self, outcome: Outcome) -> None:
         """Count one delivery that has ended, in its counter if it has one."""
@@ -38,6 +49,11 @@ class Stats(Observer):
     def outcomes(self) -> Mapping[str, int]:
         """How many deliveries ended in each outcome, by its label; also those that the metrics leave out."""
         return MappingProxyType(self._ended)
+
+    @property
+    def undone(self) -> int:
+        """How many messages went back to the queue for later and have not left it here since, if they are followed."""
+        return len(self._away)
 
     @property
     def counters(self) -> Mapping[Counter, int]:
