@@ -8,6 +8,7 @@ from functools import partial
 from benchmarks import experiments
 from benchmarks.embedded import embedded
 from benchmarks.experiments import Bench, Experiment, Sample
+from benchmarks.named import named
 from benchmarks.subject import Subject
 
 SLOT_STEPS = (20, 200, 1000)
@@ -86,6 +87,11 @@ FIGURES = (
     *(Figure(f"latency_p99_{n}", f"{n:,} slots: pickup latency p99", "ms", most=25) for n in SLOT_STEPS),
     *(Figure(f"queue_{n}", f"{n:,} messages waiting, 20 slots", "jobs/s") for n in QUEUE_STEPS),
     Figure("queue_spread", "slowest of these behind the fastest", "%", most=FLAT),
+    Figure("named_raw", "CPU a job, `sh -c '/bin/true …'`", "ms"),
+    Figure("named_cpu", "the same as a named job, without a shell", "ms"),
+    Figure("named_signed", "the same, each signed with Ed25519", "ms"),
+    Figure("named_judging", "sender, name and arguments of one message", "µs", most=30),
+    Figure("named_verifying", "the same with a signature", "µs", most=300),
     Figure("standin_cpu", "the stand-in's own CPU a job (in none of the above)", "ms"),
 )
 
@@ -124,6 +130,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "lines": experiments.output_lines,
     "background": experiments.background,
     "embedded": embedded,
+    "named": named,
     "slots": _growing_slots,
     "sleep": _growing_slots_asleep,
     "queue": _growing_queue,
@@ -131,5 +138,5 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 LONG = {"background": 2, "sleep": 3, "latency-by-slots": 3}
 """Experiments that take minutes are run less often."""
-OURS_ALONE = {"embedded", "stalls"}
+OURS_ALONE = {"embedded", "named", "stalls"}
 """Experiments that a peer has nothing to set against."""

@@ -63,11 +63,18 @@ class Daemon:
     """A running daemon, for as long as its `with` block. Its log goes to a file, as it would under most supervisors."""
 
     def __init__(
-        self, subject: Subject, standin: Standin | None, folder: Path, *, slots: int = 20, local: Path | None = None
+        self,
+        subject: Subject,
+        standin: Standin | None,
+        folder: Path,
+        *,
+        slots: int = 20,
+        local: Path | None = None,
+        settings: str = "",
     ) -> None:
         self._port = _free_port()
         config = folder / f"{self._port}.toml"
-        config.write_text(_CONFIG.format(account=ACCOUNT, queue=QUEUE, slots=slots, port=self._port))
+        config.write_text(_CONFIG.format(account=ACCOUNT, queue=QUEUE, slots=slots, port=self._port) + settings)
         self.log = folder / f"{self._port}.log"
         command = [*subject.command, subject.option, str(config), *(["--local", str(local)] if local else [])]
         with self.log.open("wb") as log:

@@ -587,21 +587,22 @@ def _arguments(name: str, value: object) -> dict[str, str]:
     if not isinstance(value, tuple):
         raise InvalidJob(f"{name}: {_kind(value)}, expected an object of strings, numbers and booleans")
     last = dict(value)
-    return {key: _argument(f"{name}[{_shown(key)}]", content) for key, content in last.items() if content is not None}
+    return {key: _argument(name, key, content) for key, content in last.items() if content is not None}
 
 
-def _argument(where: str, value: object) -> str:
+def _argument(name: str, key: str, value: object) -> str:
+    if isinstance(value, str) and "\0" not in value:
+        return _whole_text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        if abs(value) >= _FIRST_INEXACT:
-            raise InvalidJob(f"{where}: a number that JSON cannot carry exactly, write it as a string")
+    if isinstance(value, float) and abs(value) < _FIRST_INEXACT:
         return str(int(value)) if value.is_integer() else repr(value)
-    if not isinstance(value, str):
-        raise InvalidJob(f"{where}: {_kind(value)}, expected a string, a number or a boolean")
-    if "\0" in value:
-        raise InvalidJob(f"{where}: holds a NUL character, expected text that a process can be given")
-    return _whole_text(value)
+    problem = f"{_kind(value)}, expected a string, a number or a boolean"
+    if isinstance(value, float):
+        problem = "a number that JSON cannot carry exactly, write it as a string"
+    elif isinstance(value, str):
+        problem = "holds a NUL character, expected text that a process can be given"
+    raise InvalidJob(f"{name}[{_shown(key)}]: {problem}")
 
 
 def _seconds(name: str, value: object) -> float:

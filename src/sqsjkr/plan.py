@@ -17,6 +17,8 @@ class Plan:
     """The program and its arguments; () runs the job's command with ``sh -c``."""
     wrapper: tuple[str, ...] = ()
     """A program and its arguments that are put in front, such as ``("nice", "-n", "10")``."""
+    arguments: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The arguments of a job by name, as environment variables: no secrets, unlike those of the operator."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables on top of the job's own."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -81,7 +81,8 @@ class Reader:
         """Return the job as it counts here, and the plan for it."""
         if self._max_timeout and not 0 < asked.timeout < self._max_timeout:
             asked = replace(asked, timeout=self._max_timeout)
-        name = asked.event_id if "event_id" in asked.given else asked.command or asked.name
+        # A producer chooses its event ids: by one it must not get out of what its operator says of a job by name.
+        name = asked.name or (asked.event_id if "event_id" in asked.given else asked.command)
         job: dict[str, Any] = {}
         plan: dict[str, Any] = {}
         for section in self._sections:

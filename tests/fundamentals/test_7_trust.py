@@ -357,3 +357,71 @@ async def test_54_a_program_that_is_missing_is_its_jobs_trouble_and_pauses_nothi
     assert reason.startswith("unstartable: ")
     assert "/no/such/program" in reason
     assert sqsjkr.log("host.exhausted") == []
+
+
+async def test_55_a_copy_that_another_policy_refuses_waits_while_its_job_runs(
+    sqsjkr: Sqsjkr, trust: Callable[..., str], tmp_path: Path
+) -> None:
+    """The same message, delivered twice: one worker runs it, the other may not. It must not be buried meanwhile."""
+    await sqsjkr.send(command=f"touch {tmp_path}/began; until [ -e {tmp_path}/end ]; do sleep 0.01; done", event_id="e")
+    sqsjkr.start(trust=trust(may='"command"'))
+    await until((tmp_path / "began").exists, description="the job runs")
+    (tmp_path / "elsewhere").mkdir()
+    theirs = tmp_path / "elsewhere" / "trust.toml"
+    theirs.write_text('[producer.nobody]\nsender = "nobody-here"\nmay = "command"\n')
+    other = Sqsjkr(tmp_path / "store")
+    await other.open()
+    try:
+        other.start(trust=str(theirs))
+        sqsjkr.sql("UPDATE message SET visible = 0")
+        await until(lambda: sqsjkr.log("job.waiting"), description="the copy was looked at")
+        assert sqsjkr.dead_letters == []
+        assert sqsjkr.log("job.refused") == []
+        (tmp_path / "end").touch()
+        await until(lambda: sqsjkr.is_empty, description="the message has left the queue")
+    finally:
+        (tmp_path / "end").touch()
+        await other.close()
+    assert sqsjkr.dead_letters == []
+    assert len(sqsjkr.log("job.started")) == 1
+
+
+async def test_56_a_file_that_changes_badly_while_jobs_run_stops_none_and_a_good_one_counts_from_the_next_job(
+    sqsjkr: Sqsjkr, trust: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqsjkr.trust.authority.LOOK_EVERY", 0.02)
+    path = Path(trust(may='"command"'))
+    good = path.read_text()
+    await sqsjkr.send(command=f"touch {tmp_path}/began; until [ -e {tmp_path}/end ]; do sleep 0.01; done", event_id="1")
+    sqsjkr.start(trust=str(path), slots=2)
+    await until((tmp_path / "began").exists, description="the job runs")
+
+    path.write_text("[producer.me]\nmay = [")
+    await until(lambda: sqsjkr.log("trust.invalid"), description="the bad file was seen")
+    await sqsjkr.send(command="echo still", event_id="2")
+    await until(lambda: "2: still" in sqsjkr.said("job.output"), description="the file before is in force")
+
+    path.write_text(good.replace('may = "command"', 'may = "greet"'))
+    await until(lambda: len(sqsjkr.log("trust.loaded")) == 2, description="the good file was read")
+    await sqsjkr.send(command="echo no longer", event_id="3")
+    await until(lambda: sqsjkr.dead_letters, description="the new file is in force")
+    (tmp_path / "end").touch()
+    await until(lambda: sqsjkr.is_empty, description="all have ended")
+    await sqsjkr.stop()
+
+    assert [reason for _, reason in sqsjkr.dead_letters] == ['refused: producer me may not ask for "command"']
+    assert sqsjkr.counters == {"succeeded": 2, "failed": 1, "errored": 0}
+
+
+async def test_57_what_a_job_by_name_prints_of_its_arguments_is_kept(sqsjkr: Sqsjkr, tmp_path: Path) -> None:
+    """They are no secrets: who asked for what must be readable in the tail of a failed job, too."""
+    path = tmp_path / "trust.toml"
+    path.write_text(
+        f'[producer.me]\nsender = "{ME}"\nmay = "*"\n[job.fail]\ncommand = \'echo "for $ARG_WHOM"; exit 3\'\n'
+        "args.whom = '[a-z]+'\n"
+    )
+    await sqsjkr.send(job="fail", args={"whom": "customers"}, on_exit={"3": "never"})
+
+    await sqsjkr.run_until_empty(trust=str(path), hook=f"cat > {tmp_path}/hook", hook_on=["all"])
+
+    assert "for customers" in (tmp_path / "hook").read_text()

@@ -74,9 +74,11 @@ def test_a_job_without_an_event_id_goes_by_its_command() -> None:
     assert job(reader, event_id="nightly").lock_id == ""
 
 
-def test_a_job_with_a_name_and_without_an_event_id_goes_by_its_name() -> None:
+def test_a_job_with_a_name_goes_by_it_whatever_its_event_id_is() -> None:
     reader = Reader(sections(jobs={"reindex": {"lock_id": "index"}}), authority=Everything())
-    attempt = Attempt(Message(id="m", body='{"job": "reindex"}', sent_at=0.0, age=0.0, received_at=0.0), "mark")
+    attempt = Attempt(
+        Message(id="m", body='{"job": "reindex", "event_id": "x"}', sent_at=0.0, age=0.0, received_at=0.0), "mark"
+    )
     assert reader.read(attempt) is None
     assert attempt.job is not None
     assert attempt.job.lock_id == "index"

@@ -131,7 +131,7 @@ def test_a_value_is_never_a_template(policy: Policy) -> None:
     verdict = judge(policy, SCHEDULER, job="nightly-tail", args={"a": "b", "b": "a"})
     assert verdict.plan.argv == ("tail", "5", "ba", "log")
     verdict = judge(policy, SCHEDULER, job="nightly-report", args={"subject": "{subject}{index}"})
-    assert verdict.plan.variables == {"ARG_SUBJECT": "{subject}{index}"}
+    assert verdict.plan.arguments == {"ARG_SUBJECT": "{subject}{index}"}
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_value_is_no_command_whatever_it_holds(echo: Policy, template: str, na
     verdict = judge(echo, "x", job=name, args={"x": value})
     assert verdict.complaint == ""
     line = verdict.plan.command_line("")[2:]
-    env = {**os.environ, **verdict.plan.variables}
+    env = {**os.environ, **verdict.plan.arguments}
     done = subprocess.run(line, env=env, capture_output=True, check=True)
     assert done.stdout == (value if name == "shell" else f"{value}<{value}>").encode()
     assert not (tmp_path / "proof").exists()
@@ -236,7 +236,7 @@ def test_a_limit_of_its_own_counts(policy: Policy) -> None:
 def test_numbers_and_booleans_are_arguments_too(policy: Policy) -> None:
     assert judge(policy, SCHEDULER, job="reindex", args={"index": 17}).plan.argv[1] == "--index=17"
     assert judge(policy, SCHEDULER, job="reindex", args={"index": True}).plan.argv[1] == "--index=true"
-    assert judge(policy, SCHEDULER, job="nightly-report", args={"subject": 1.5}).plan.variables["ARG_SUBJECT"] == "1.5"
+    assert judge(policy, SCHEDULER, job="nightly-report", args={"subject": 1.5}).plan.arguments["ARG_SUBJECT"] == "1.5"
 
 
 # Rule 5
@@ -280,7 +280,7 @@ def test_a_job_that_matches_commands_has_no_name_to_ask_for(policy: Policy) -> N
 def test_the_operators_own_text_runs_in_a_shell_and_finds_values_in_variables(policy: Policy) -> None:
     verdict = judge(policy, SCHEDULER, job="nightly-report", args={"subject": "$(id)"})
     assert verdict.plan.argv == ("sh", "-c", 'make report | mail -s "$ARG_SUBJECT" ops')
-    assert verdict.plan.variables == {"ARG_SUBJECT": "$(id)"}
+    assert verdict.plan.arguments == {"ARG_SUBJECT": "$(id)"}
 
 
 # Rule 6

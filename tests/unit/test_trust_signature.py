@@ -18,6 +18,8 @@ import joserfc.jws
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kms import EC, EDWARDS, kms
 from sqsjkr.cli.keygen import _new
@@ -349,3 +351,27 @@ def test_a_signature_needs_no_clock_of_this_host(verifier: Verifier, monkeypatch
 
 def test_the_digest_is_that_of_the_bytes() -> None:
     assert digest("é") == hashlib.sha256("é".encode()).hexdigest()
+
+
+@given(st.one_of(st.text(max_size=200), st.text('eyJ.{}"algkidtypnoe:-_=', max_size=200)))
+def test_no_token_whatever_it_holds_is_a_bug(text: str) -> None:
+    known = {"eddsa": keys.public(jwk("EdDSA"))}
+    assert Verifier(known, audience=QUEUE, life=LIFE).prove(text, BODY, NOW).complaint
+    assert token_ids(text) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda x: st.lists(x) | st.dictionaries(st.text(max_size=3), x),
+        max_leaves=5,
+    ),
+    st.sampled_from(["alg", "kid", "typ", "aud", "iat", "exp", "jti", "sha256"]),
+)
+def test_no_value_in_a_token_whatever_it_is_is_a_bug(value: Any, name: str) -> None:
+    known = {"eddsa": keys.public(jwk("EdDSA"))}
+    verifier = Verifier(known, audience=QUEUE, life=LIFE)
+    header, payload = dict(HEADER), claims()
+    (header if name in header else payload)[name] = value
+    proof = verifier.prove(signed(header, payload), BODY, NOW)
+    assert proof.complaint or (header, payload) == (HEADER, claims())

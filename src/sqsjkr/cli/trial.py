@@ -84,7 +84,7 @@ def _plan(attempt: Attempt) -> Iterator[tuple[str, str]]:
     if job is None:
         return
     yield "executes", shlex.join((*plan.wrapper, *(plan.argv or ("sh", "-c", job.command))))
-    yield "variables", ", ".join(sorted({*job.env, *plan.variables}))
+    yield "variables", ", ".join(sorted({*job.env, *plan.arguments, *plan.variables}))
     yield "secrets", ", ".join(f"{name} ({reference})" for name, reference in sorted(plan.secrets.items()))
     yield "lock_id", job.lock_id
     yield "claimed as", attempt.claim_key if attempt.claim_key != attempt.message.id else ""

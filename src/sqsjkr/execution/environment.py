@@ -48,9 +48,10 @@ def _is_one_of(name: bytes, patterns: Sequence[str]) -> bool:
 def for_job(attempt: Attempt, trace: Mapping[str, str] = MappingProxyType({})) -> dict[bytes, bytes]:
     """Return what a job's environment gets beside the daemon's.
 
-    That is its trace context, its own variables, the operator's, secrets, then sqsjkr's.
+    That is its trace context, its own variables, its arguments, the operator's variables, secrets, then sqsjkr's.
     """
-    env = {**trace, **(attempt.job.env if attempt.job else {}), **attempt.plan.variables, **attempt.secrets}
+    plan, own = attempt.plan, attempt.job.env if attempt.job else {}
+    env = {**trace, **own, **plan.arguments, **plan.variables, **attempt.secrets}
     return {key.encode(): value.encode() for key, value in env.items() if key} | of_sqsjkr(attempt)
 
 

@@ -73,7 +73,10 @@ class TrustFile:
         """Look every few seconds whether the file has changed, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            await self.look()
+            try:
+                await self.look()
+            except Exception as bug:  # noqa: BLE001 - else no later change would ever be seen
+                emit(Event.LOG, f"{self._path}: the look at it failed, please report this bug: {bug!r}")
 
     async def look(self) -> None:
         """Read the file again if it has changed. One that is bad changes nothing, and is complained of once."""

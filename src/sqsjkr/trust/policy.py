@@ -14,6 +14,8 @@ from sqsjkr.trust.words import Word, displayed, split
 
 COMMAND = "command"
 """What a producer may ask for, beside jobs by name: any shell command."""
+LONGEST_NAME = 64
+"""The most characters in the name of a job or a producer."""
 LONGEST_VALUE = 1024
 """The most characters of an argument, unless it says otherwise."""
 SIGNATURE_LIFE = 900.0
@@ -99,11 +101,16 @@ class NamedJob:
         else:
             words = "sh", "-c", self.command
             more = _dash(argument for argument in self.args if values[argument.name][:1] == "-")
-        variables = {f"ARG_{name.upper()}": value for name, value in values.items()} if self.command else {}
+        arguments = {f"ARG_{name.upper()}": value for name, value in values.items()} if self.command else {}
         shown = self.command or (asked.command if self.match else displayed(words))
         job = replace(asked, command=shown, **job_values)
-        plan = replace(plan, argv=words, variables={**variables, **self.variables}, secrets=self.secrets, **self.plan)
-        return job, plan, complaint or more
+        given: dict[str, Any] = {
+            "argv": words,
+            "arguments": arguments,
+            "variables": self.variables,
+            "secrets": self.secrets,
+        }
+        return job, replace(plan, **given, **self.plan), complaint or more
 
     def _bound(self, given: Mapping[str, str]) -> tuple[dict[str, str] | None, str]:
         """Return each argument's value (None if one is missing), and the first complaint."""
@@ -233,7 +240,7 @@ class Policy:
             if job
             else f"the trust file has no job {_listed([asked.name])}"
         )
-        return Verdict(job=None, plan=plan, name=asked.name, complaint=complaint, unknown=unknown)
+        return Verdict(job=None, plan=plan, name=asked.name[:LONGEST_NAME], complaint=complaint, unknown=unknown)
 
     def _of_a_command(self, asked: Job, plan: Plan, producers: Sequence[Producer], complaint: str) -> Verdict:
         """Judge a job that brings its command: it may be one that a ``match`` describes."""
