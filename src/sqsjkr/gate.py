@@ -23,7 +23,7 @@ from sqsjkr.locker import Locker
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome, Reason, Settlement
 from sqsjkr.policy import Policy
-from sqsjkr.runs import Holder
+from sqsjkr.runs import THIS_WORKER, Holder
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.throttler import Answer, Claim, Throttler
 
@@ -203,8 +203,11 @@ class Gate:
         # a long job's worker is known to live, waiting here would show nothing new.
         pause = min(age / 8, self._budget.longest_pause)
         if answer.alive_at >= message.received_at and pause > self._budget.long_pause:
-            return Ending(Outcome.BUSY, "a live worker runs it", pause, settlement=Settlement.RETRY)
-        return Ending(Outcome.BUSY, "another worker runs it", self._budget.long_pause)
+            text = _runs(answer.holder, "a live worker")
+            return Ending(Outcome.BUSY, text, pause, holder=answer.holder, settlement=Settlement.RETRY)
+        return Ending(
+            Outcome.BUSY, _runs(answer.holder, "another worker"), self._budget.long_pause, holder=answer.holder
+        )
 
     def _not_locked(self, attempt: Attempt) -> None:
         attempt.locked = False
@@ -259,7 +262,7 @@ class _Holders:
 
     def asks(self, job: Job, message: Message) -> None:
         """A job of this worker asks for its lock."""
-        self.here[job.lock_id] = Holder(event_id=job.event_id, message_id=message.id, note="this worker")
+        self.here[job.lock_id] = Holder(event_id=job.event_id, message_id=message.id, note=THIS_WORKER)
 
     def has(self, job: Job, message: Message) -> None:
         """A job of this worker has its lock."""
@@ -286,6 +289,12 @@ async def _runs_elsewhere(attempt: Attempt, throttler: Throttler) -> bool:
         await throttler.forget(attempt.claim_key, attempt.id)
     attempt.claimed, attempt.claim_key = False, own
     return claim is Claim.BUSY
+
+
+def _runs(holder: Holder, worker: str) -> str:
+    if holder.note == THIS_WORKER:
+        return f"{THIS_WORKER} runs it"
+    return f"{worker} runs it {holder.where}".rstrip()
 
 
 def _failures(attempt: Attempt, answer: Answer) -> int:

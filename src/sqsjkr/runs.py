@@ -22,6 +22,8 @@ CRASHED = "crashed"
 """The outcome of an earlier attempt whose worker died."""
 MOST_EARLIER = 5
 """Earlier attempts that are remembered in a claim's row; the newest."""
+THIS_WORKER = "this worker"
+"""The ``note`` of what this process itself holds."""
 SHORT = 8
 """Characters of a message id, or of a session's name, that tell one from another in a log line."""
 
@@ -197,18 +199,18 @@ class Holder:
     @classmethod
     def here(cls, event_id: str, message_id: str) -> Holder:
         """Return the holder of a lock that this worker takes now."""
-        return cls(
-            event_id=event_id, message_id=message_id, host=HOST, since=float(int(time.time())), note="this worker"
-        )
+        return cls(event_id=event_id, message_id=message_id, host=HOST, since=float(int(time.time())), note=THIS_WORKER)
 
     def __str__(self) -> str:
         """A few words: ``backup[a590974b] on host-1 (session c2ae5f5e) since 2026-11-24T15:54:43+00:00``."""
-        who = [self.note] if self.note else [f"session {self.session[:SHORT]}"] if self.session else []
-        words = [label(self.event_id, self.message_id) or "another job"]
-        words += [f"on {self.host}"] if self.host else []
-        words += [f"({who[0]})"] if who else []
-        words += [f"since {self.since_text}"] if self.since else []
-        return " ".join(words)
+        since = f"since {self.since_text}" if self.since else ""
+        return " ".join(filter(None, (label(self.event_id, self.message_id) or "another job", self.where, since)))
+
+    @property
+    def where(self) -> str:
+        """Its worker, as far as it is known: ``on host-1 (session c2ae5f5e)``."""
+        who = self.note or (f"session {self.session[:SHORT]}" if self.session else "")
+        return " ".join(filter(None, (self.host and f"on {self.host}", who and f"({who})")))
 
     @property
     def since_text(self) -> str:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 
-from sqsjkr.runs import Earlier, Run
+from sqsjkr.runs import Earlier, Holder, Run
 
 
 class Claim(Enum):
@@ -39,6 +39,8 @@ class Answer:
     """BUSY: when the worker that runs it was alive for sure, on ``clock.now``; "never" if that is not known."""
     owed: Run | None = None
     """DONE: the run for whose end something is still owed; None if nothing is."""
+    holder: Holder = Holder()  # noqa: RUF009 - immutable
+    """BUSY: who runs it, as far as that is known."""
     cancelled_by: str = ""
     """DONE: the job never ran, or was ended, by this operator's order."""
     earlier: tuple[Earlier, ...] = ()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import LeaseBudget
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Heartbeat, Row, Table
-from sqsjkr.runs import SHORT
+from sqsjkr.runs import SHORT, THIS_WORKER, Holder
 from sqsjkr.telemetry.events import Event, emit
 
 
@@ -103,6 +104,17 @@ class Leased:
 
     def _token(self, owner: str) -> str:
         return f"{self._kind}:{owner}"
+
+
+def holder_of(row: Row, session: Session) -> Holder:
+    """Return who holds the lock or claim of this row; the worker as its heartbeat shows it, if the row does not."""
+    if row.owner is None:
+        return replace(row.holder, note="a Go daemon, whose locks never lapse")
+    name = row.session or ""
+    if session.is_mine(name):
+        return replace(row.holder, session=name, note=THIS_WORKER)
+    seen = session.sightings.last(name)
+    return replace(row.holder, session=name, host=row.holder.host or (seen.host if seen else ""))
 
 
 async def _again(release: Callable[[], Awaitable[None]], pauses: Sequence[float]) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sqsjkr.batcher import ClockedBatcher
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
-from sqsjkr.leases.leased import Leased
+from sqsjkr.leases.leased import Leased, holder_of
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import BATCH, STUCK, Row, Table
 from sqsjkr.locker import Locker
@@ -48,7 +46,7 @@ class TableLocker(Leased, Locker):
         if isinstance(answer, Row):
             self._drop(owner)
             self._echo(owner, lambda: self._table.release_lock(lock_id, me))
-            return _holder(answer)
+            return holder_of(answer, self._session)
         return answer
 
     async def unlock(self, lock_id: str, owner: str) -> None:
@@ -58,9 +56,3 @@ class TableLocker(Leased, Locker):
             await self._releasing((lock_id, me))
             self._drop(owner)
             self._echo(owner, lambda: self._table.release_lock(lock_id, me))
-
-
-def _holder(row: Row) -> Holder:
-    if row.owner is None:
-        return replace(row.holder, note="a Go daemon, whose locks never lapse")
-    return replace(row.holder, session=row.session or "")

@@ -9,10 +9,10 @@ from functools import partial
 from sqsjkr.batcher import Batcher, ClockedBatcher
 from sqsjkr.history import Keep
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
-from sqsjkr.leases.leased import Leased
+from sqsjkr.leases.leased import Leased, holder_of
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import BATCH, STUCK, Claiming, Row, Table
-from sqsjkr.runs import Run, from_note
+from sqsjkr.runs import Holder, Run, from_note
 from sqsjkr.throttler import Answer, Claim, Throttler
 
 CONFIRM_BATCH = 25
@@ -115,4 +115,7 @@ class TableThrottler(Leased, Throttler):
             return Answer(claim=Claim.FRESH, failures=row.failures, crashes=row.crashes, earlier=earlier)
         if row.owner is None and row.due is not None and row.due > age:
             return Answer(claim=Claim.EARLY, due=row.due)
-        return Answer(claim=Claim.BUSY, alive_at=self._session.sightings.alive_at(row.session or ""))
+        alive_at = self._session.sightings.alive_at(row.session or "")
+        return Answer(
+            claim=Claim.BUSY, alive_at=alive_at, holder=holder_of(row, self._session) if row.owner else Holder()
+        )
