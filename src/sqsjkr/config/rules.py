@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -174,6 +173,9 @@ def backend(value: object) -> str:
 
 def nearest(name: str, names: Collection[str], least: float = 0.65) -> str:
     """The one of ``names`` that ``name`` may misspell, "" if none. ``least`` of 1 is the same word, 0 any word."""
+    # Imported where needed: a worker whose configuration has no mistakes needs no such module in its memory.
+    import difflib  # noqa: PLC0415
+
     if len(name) < len("abc"):  # one slip in two letters leaves half of them
         least = 0.5
     return next(iter(difflib.get_close_matches(name.lower(), names, n=1, cutoff=least)), "")

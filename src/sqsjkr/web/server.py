@@ -15,7 +15,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import quote, unquote
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion11, hdrs
+
+# Not aiohttp.web, which brings routing, files and WebSockets along: a megabyte more in every worker.
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
 
 from sqsjkr.errors import BindError
 from sqsjkr.metrics.board import Board
@@ -51,7 +57,7 @@ class StatsServer:
         socket_path: str | None = None,
         idle: float = IDLE,
     ) -> None:
-        self._pages: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+        self._pages: dict[str, Callable[[BaseRequest], Response]] = {
             "/stats/metrics": lambda _: _Response(body=stats.metrics(), headers=_JSON),
             "/stats/metrics/v2": lambda _: _Response(body=stats.metrics_v2(), headers=_JSON),
             "/healthz": lambda _: _probe(front.unhealthy_reason),
@@ -63,7 +69,7 @@ class StatsServer:
         self._path = socket_path
         self._idle = idle
         self._inode: tuple[int, int] | None = None
-        self._http: web.Server | None = None
+        self._http: Server | None = None
         self._listener: asyncio.Server | None = None
         self._connections: dict[_Connection, None] = {}
 
@@ -80,7 +86,7 @@ class StatsServer:
         With port 0 the system chooses one, and ``address`` tells it from here on.
         """
         loop = asyncio.get_running_loop()
-        self._http = web.Server(self._answer)
+        self._http = Server(self._answer)
         try:
             if self._path:
                 self._listener = await loop.create_unix_server(self._accept, sock=self._unix_socket(self._path))
@@ -125,13 +131,13 @@ class StatsServer:
         self._connections[made] = None
         return made
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: BaseRequest) -> Response:
         answer = self._route(request)
         if isinstance(request.protocol, _Connection) and request.protocol.read_all:
             answer.force_close()
         return answer
 
-    def _route(self, request: web.BaseRequest) -> web.Response:
+    def _route(self, request: BaseRequest) -> Response:
         """One answer, the same for every method. The mux of Go's net/http is the model (go-semantics section 8)."""
         if request.version >= HttpVersion11 and hdrs.HOST not in request.headers:
             return _bad_request()  # today's aiohttp refuses it before we see it; the oldest we allow may not
@@ -166,7 +172,7 @@ class StatsServer:
         return listening
 
 
-class _Connection(web.RequestHandler):
+class _Connection(RequestHandler):
     """One client's connection."""
 
     read_all = False
@@ -193,11 +199,11 @@ class _Connection(web.RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,
+        request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature
-    ) -> web.StreamResponse:
+    ) -> StreamResponse:
         """Answer what is no HTTP as Go does, without a word in the log: a broken client is no matter of this worker."""
         if status == HTTPStatus.BAD_REQUEST:
             return _bad_request()
@@ -205,7 +211,7 @@ class _Connection(web.RequestHandler):
         return _Response(body=b"500 Internal Server Error\n", status=status, headers=_PLAIN)
 
 
-class _Response(web.Response):
+class _Response(Response):
     """An answer without the Server header that aiohttp adds; if a later aiohttp goes another way, it is back."""
 
     async def _prepare_headers(self) -> None:
@@ -218,12 +224,12 @@ _SILENT = logging.getLogger("sqsjkr.web")
 _SILENT.setLevel(logging.CRITICAL + 1)
 
 
-def _metrics(board: Board, request: web.BaseRequest) -> web.Response:
+def _metrics(board: Board, request: BaseRequest) -> Response:
     body, content_type = board.page(request.headers.get(hdrs.ACCEPT, ""))
     return _Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 
-def _probe(question: Callable[[], str | None]) -> web.Response:
+def _probe(question: Callable[[], str | None]) -> Response:
     try:
         reason = question()
     except Exception as exc:  # noqa: BLE001 - an observer fails open: jobs go on, and the answer says so
@@ -234,13 +240,13 @@ def _probe(question: Callable[[], str | None]) -> web.Response:
     return _Response(body=f"{' '.join(reason.split())}\n".encode(errors="replace"), status=503, headers=_PLAIN)
 
 
-def _bad_request() -> web.Response:
+def _bad_request() -> Response:
     response = _Response(body=b"400 Bad Request", status=400, headers=_PLAIN | {hdrs.CONNECTION: "close"})
     response.force_close()
     return response
 
 
-def _moved(path: str, query: str, *, with_body: bool) -> web.Response:
+def _moved(path: str, query: str, *, with_body: bool) -> Response:
     location = quote(path, safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
     headers: dict[str, str] = {hdrs.LOCATION: location, hdrs.CONTENT_TYPE: "text/html; charset=utf-8"}
     body = f'<a href="{html.escape(location)}">Moved Permanently</a>.\n\n' if with_body else ""
