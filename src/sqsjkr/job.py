@@ -348,6 +348,12 @@ _ATTRIBUTES = {
     for name in (declared.name or attribute, declared.alias)
     if name
 }
+_REQUIRED = tuple(attribute for attribute, declared in DECLARED.items() if declared.required)
+_ENVIRONMENTS = {
+    attribute: (declared.alias, declared.name or attribute)  # the second one overrides the first
+    for attribute, declared in DECLARED.items()
+    if declared.kind is Kind.ENVIRONMENT
+}
 NAMES = tuple(_ATTRIBUTES)
 """Every name that a field may have in a body."""
 
@@ -519,17 +525,30 @@ def _job(pairs: _Pairs, message_id: str, wrappings: _Wrappings) -> Job:
     asked = {attribute for attribute, (_, value) in conditional.items() if value is not None and value != ""}
     if not values.get("command"):
         values |= {attribute: _READERS[DECLARED[attribute].kind](*conditional[attribute]) for attribute in asked}
-    for attribute, declared in DECLARED.items():
-        text = values.get(attribute, "")
-        if declared.required and not text and not values.get("name"):
-            raise InvalidJob(f"{attribute}: missing or empty, expected {declared.required}")
-        _check(attribute, values.get(attribute))
-        if declared.kind is Kind.ENVIRONMENT and environments:
-            values[attribute] = environments.get(declared.alias, {}) | environments.get(declared.name or attribute, {})
+    _check_all(values)
+    if environments:
+        values |= _joined(environments)
     given = frozenset(name for name, value in values.items() if value != "") | asked
     values["event_id"] = values.get("event_id") or message_id
     values.setdefault("command", "")
     return Job(id=message_id, given=given, signed=wrappings.signed, signature=wrappings.signature, **values)
+
+
+def _joined(environments: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Join what the two names of a field set, by the field's attribute."""
+    return {
+        attribute: {key: text for name in names for key, text in environments.get(name, {}).items()}
+        for attribute, names in _ENVIRONMENTS.items()
+    }
+
+
+def _check_all(values: Mapping[str, Any]) -> None:
+    """Raise ``InvalidJob`` if a required field is missing, or a value outside the limits of its field."""
+    for attribute in _REQUIRED:
+        if not values.get(attribute) and not values.get("name"):
+            raise InvalidJob(f"{attribute}: missing or empty, expected {DECLARED[attribute].required}")
+    for attribute, value in values.items():
+        _check(attribute, value)
 
 
 def _check(attribute: str, value: object) -> None:

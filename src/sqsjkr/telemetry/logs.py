@@ -68,6 +68,8 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> Logs:  # no
     root.setLevel(max(LEVELS[level], logging.WARNING))
     LOGGER.setLevel(LEVELS[level])
     logging.captureWarnings(capture=True)  # else they are printed between the lines, as no JSON
+    # No line shows them, and looking them up is most of what a record costs (Python, "Logging HOWTO", Optimization).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     return logs
 
 
