@@ -211,9 +211,9 @@ def _free_port() -> int:
 
 
 def _words(pid: int) -> bytes:
-    """The command line a process was started with; forks share it."""
+    """The command line a process was started with; forks share it, but for their role at its end."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b" [")[0]
     return b""
 
 

@@ -118,12 +118,12 @@ def test_ends_are_kept_for_a_worker_that_does_not_listen() -> None:
         for number in range(most):
             launcher._slots[number] = number
             launcher.reaped(number, 7 << 8, usage)
-            launcher.act()
+            launcher.act(idle=False)
         assert launcher._reports, "the socket was full"
         got: list[Report] = []
         while len(got) < most:
             got += protocol.receive_reports(theirs) or []
-            launcher.act()
+            launcher.act(idle=False)
         assert [report.slot for report in got] == list(range(most))
         assert not launcher._reports
 

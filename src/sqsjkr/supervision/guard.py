@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import select
 import signal
@@ -80,6 +81,7 @@ def guarded(
         title: the command line that `ps` shows, with the role behind it; "" leaves the command lines alone.
     """
     _open_standard_streams()
+    gc.freeze()  # a collection would write to every page that the processes share, and so make each its own copy
     shared = SharedState()
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited from our parent: no child could be waited for
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -100,6 +102,7 @@ def guarded(
             backstop.dismiss()
         signals.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+        gc.unfreeze()
 
 
 def _descendants() -> set[int]:
@@ -213,11 +216,13 @@ class _Watch:
 
     def _turn(self) -> None:
         """Wait, then do what is due. Nothing is started once the worker is dead, or given up as hung."""
-        self._poll.poll(1000 * self._look_every)
-        for number in self._signals.take():
+        events = self._poll.poll(1000 * self._launcher.next_report_in(self._look_every))
+        caught = self._signals.take() if any(number == self._signals.wakeup for number, _ in events) else []
+        for number in caught:
             if number in _FORWARDED:
                 process_tree.send([self._worker], signal.Signals(number))
-        self._reap()
+        if not events or signal.SIGCHLD in caught:
+            self._reap()
         if self._status is not None:
             return
         if why := self._hung():
@@ -225,7 +230,7 @@ class _Watch:
             process_tree.send([self._worker], signal.SIGKILL)
             self._end_jobs()
             write(self._shared, f"the worker {why}: it was killed, and its jobs with it")
-        self._launcher.act()
+        self._launcher.act(idle=not events)
 
     def _hung(self) -> str:
         """Why the worker counts as dead, "" if it is well."""

@@ -20,12 +20,15 @@ from sqsjkr.supervision.shared_state import REAPED, SharedState
 from sqsjkr.supervision.spawning import spawn
 
 _KIB = 1_024
+LINGER = 0.005
+"""Seconds that the news of a start may wait for other news."""
 
 
 class Launcher:
     """The launcher's end of the line to the worker, watched by ``poll``; None: the worker starts its commands itself.
 
-    ``act`` follows each poll, until ``hang_up``.
+    ``act`` follows each poll, until ``hang_up``. That a process runs is no news that the worker waits for: it is
+    reported with the next end of one, or after ``LINGER``. A short job so costs one report instead of two.
     """
 
     def __init__(self, line: socket.socket | None, shared: SharedState, poll: select.poll) -> None:
@@ -35,32 +38,46 @@ class Launcher:
         self._bases: dict[int, Mapping[bytes, bytes]] = {}
         self._slots: dict[int, int] = {}
         self._reports: list[Report] = []
-        self._listen()
+        self._is_urgent = False
+        self._listens_for = 0
+        self._listen(select.POLLIN)
 
-    def act(self) -> None:
+    def next_report_in(self, seconds: float) -> float:
+        """Return how many seconds to wait for events, at most the given: reports that linger must get their turn."""
+        return min(seconds, LINGER) if self._reports else seconds
+
+    def act(self, *, idle: bool) -> None:
         """Do the next thing that the worker asks for, if it asks; report what it has room for.
 
-        One thing at a time, so that neither signals nor ends wait behind many starts.
+        One thing at a time, so that neither signals nor ends wait behind many starts. ``idle``: there was no event.
         """
         if self._line is None:
             return
         with contextlib.suppress(BlockingIOError):
-            request = protocol.receive(self._line)
-            if request is None:
+            request = None if idle else protocol.receive(self._line)
+            if request is None and not idle:
                 self.hang_up()
                 return
-            self._do(request)
-        with contextlib.suppress(OSError):  # it has no room now, or is dead and needs no report
+            if request is not None:
+                self._do(request)
+        if self._is_urgent or idle:
+            self._send_reports(self._line)
+
+    def _send_reports(self, line: socket.socket) -> None:
+        try:
             while self._reports:
-                del self._reports[: protocol.send_reports(self._line, self._reports)]
-        self._listen()
+                del self._reports[: protocol.send_reports(line, self._reports)]
+            self._is_urgent = False
+        except OSError:  # it has no room now, or is dead and needs no report
+            pass
+        self._listen(select.POLLIN | (select.POLLOUT if self._reports else 0))
 
     def reaped(self, pid: int, status: int, usage: struct_rusage) -> None:
         """Note that a child was waited for; one that is not the first process of a command is not reported."""
         slot = self._slots.pop(pid, None)
         if slot is not None:
             self._attempts.leads(slot, REAPED)
-            self._reports.append(Report(ENDED, slot, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _KIB))
+            self._report(Report(ENDED, slot, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _KIB))
 
     def hang_up(self) -> None:
         """Start nothing any more."""
@@ -69,9 +86,14 @@ class Launcher:
             self._line.close()
             self._line = None
 
-    def _listen(self) -> None:
-        if self._line is not None:
-            self._poll.register(self._line, select.POLLIN | (select.POLLOUT if self._reports else 0))
+    def _listen(self, events: int) -> None:
+        if self._line is not None and events != self._listens_for:
+            self._listens_for = events
+            self._poll.register(self._line, events)
+
+    def _report(self, report: Report) -> None:
+        self._reports.append(report)
+        self._is_urgent = self._is_urgent or report.news != STARTED
 
     def _do(self, request: Request) -> None:
         try:
@@ -88,11 +110,11 @@ class Launcher:
         try:
             pid = self._spawn(request)
         except (OSError, ValueError, MemoryError) as failure:
-            self._reports.append(Report(FAILED, request.slot, _errno_of(failure)))
+            self._report(Report(FAILED, request.slot, _errno_of(failure)))
             return
         self._attempts.leads(request.slot, pid)
         self._slots[pid] = request.slot
-        self._reports.append(Report(STARTED, request.slot, pid))
+        self._report(Report(STARTED, request.slot, pid))
 
     def _spawn(self, request: Request) -> int:
         if self._attempts.is_revoked(request.slot):
