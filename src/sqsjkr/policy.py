@@ -164,7 +164,7 @@ def decide(exit: Exit | NotStarted, *, deleted: bool, pause: float) -> Ending:  
     """
     ending = _not_started(exit, pause) if isinstance(exit, NotStarted) else _ended(exit)
     if deleted and ending.outcome in _WITHOUT_RETURN:
-        return Ending(_WITHOUT_RETURN[ending.outcome], ending.detail, tail=ending.tail)
+        return Ending(_WITHOUT_RETURN[ending.outcome], ending.detail, tail=ending.tail, exit=ending.exit)
     return ending
 
 
