@@ -1,33 +1,19 @@
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import daemons
-from daemons import RUN, Daemon
+from daemons import RUN
+from families import Start, backstop_of, impatient, lives, pid_in, send, sleeper, worker_of
 from servers import PATIENCE, clean_environment, wait_until
-from sqsjkr.backends.sqlite.queue import SQLiteQueue
-from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED
-
-IMPATIENT = """
-import sys
-from sqsjkr.cli.main import main
-from sqsjkr.leases.budget import STANDARD
-sys.exit(main(["run", *sys.argv[1:]], budget=STANDARD.scaled(0.3)))
-"""
-"""The command, on a third of the lease budget."""
 
 BLOCKING = """
 import time
@@ -52,64 +38,6 @@ sys.exit(guarded(work, title="waiting"))
 """
 """A worker without signal handlers of its own: it ends with 7 when there is a file "end" in its directory."""
 
-SLEEPER = """echo $$ > {directory}/{name}.new; mv {directory}/{name}.new {directory}/{name}; exec sleep 86400"""
-Start = Callable[..., Daemon]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a daemon on the store of the test; with `config`, on what that names."""
-    with contextlib.ExitStack() as stack:
-
-        def begin(*arguments: str, **more: Any) -> Daemon:
-            place = () if "config" in more else ("--local", str(tmp_path / "store"))
-            begun = stack.enter_context(Daemon(*place, *arguments, **{"env": clean_environment()} | more))
-            stack.callback(lambda: sys.stderr.write(f"--- daemon {begun.pid} said:\n{begun.stderr}\n"))
-            return begun
-
-        yield begin
-
-
-def impatient(script: str = "") -> tuple[str, ...]:
-    return sys.executable, "-c", script + IMPATIENT
-
-
-def send(tmp_path: Path, *commands: str) -> None:
-    async def put() -> None:
-        queue = SQLiteQueue(Store(tmp_path / "store"))
-        await queue.open()
-        await queue.send([json.dumps({"command": command}) for command in commands])
-        await queue.close()
-
-    asyncio.run(put())
-
-
-def sleeper(tmp_path: Path, name: str) -> str:
-    """A command that writes its pid into a file of this name and sleeps."""
-    script = tmp_path / f"{name}.sh"
-    script.write_text(SLEEPER.format(directory=tmp_path, name=name))
-    return f"sh {script}"
-
-
-def pid_in(tmp_path: Path, name: str) -> int:
-    wait_until((tmp_path / name).exists, description=f"{name} ran")
-    return int((tmp_path / name).read_text())
-
-
-def worker_of(guard: Daemon) -> int:
-    """The guard's eldest child."""
-    wait_until(lambda: daemons.descendants(guard.pid), description="the worker was there")
-    return min(daemons.descendants(guard.pid), key=lambda process: process.started).pid
-
-
-def waiting(tmp_path: Path) -> tuple[str, ...]:
-    return sys.executable, "-c", WAITING, str(tmp_path)
-
-
-def backstop_of(guard: Daemon) -> int:
-    (found,) = (each.pid for each in daemons.marked(guard._mark) if each.command.endswith("[backstop]"))
-    return found
-
 
 def has_taken_its_signals(pid: int) -> bool:
     """Whether no signal is pending, or it is gone."""
@@ -121,9 +49,8 @@ def has_taken_its_signals(pid: int) -> bool:
     return not any(int(signals, 16) for signals in pending)
 
 
-def lives(pid: int) -> bool:
-    there = daemons._process(pid)
-    return there is not None and there.state != "Z"
+def waiting(tmp_path: Path) -> tuple[str, ...]:
+    return sys.executable, "-c", WAITING, str(tmp_path)
 
 
 class Family:
