@@ -140,7 +140,8 @@ def build_worker(
     board, changed = board or Board(), asyncio.Event()
     slots = Slots(config.max_concurrent_num, stats, changed)
     room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
-    brake = _brake(resources, log, budget)
+    spawner = _spawner(config, shared)
+    brake = _brake(resources, log, spawner, budget)
     journal = Journal(JobLog(), stats, board.measures, resources.tracer)
     reader = _reader(config, authority)
     proof = Proof(locker, throttler, queue)
@@ -149,7 +150,7 @@ def build_worker(
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
     mask = Mask(os.environ)
     output = OutputLimits(tail=config.output_tail, rate=config.output_rate)
-    runner = Runner(registry, brake, journal, _spawner(config, shared), mask, resources.tracer, output=output)
+    runner = Runner(registry, brake, journal, spawner, mask, resources.tracer, output=output)
     trigger = Trigger(config.life_time_trigger, runner, budget=budget)
     settler = Settler(queue, gate, room, proof, journal, Hook(runner, mask), changed, budget=budget)
     place = Place(host=HOST, queue=queue.facts.name)
@@ -195,15 +196,15 @@ def _spawner(config: Config, shared: SharedState) -> Spawner:
     return (LaunchedChildren if shared.line else OwnChildren)(shared, of_jobs, of_daemon(os.environb))
 
 
-def _brake(resources: Resources, log: Logs | None, budget: LeaseBudget) -> Brake:
+def _brake(resources: Resources, log: Logs | None, spawner: Spawner, budget: LeaseBudget) -> Brake:
     longest = budget.longest_outage_pause
     host = Outage(
         "starting jobs", Event.HOST_EXHAUSTED, Event.HOST_RECOVERED, over="works again", longest_pause=longest
     )
     if resources.shares_outage:
-        return Brake(resources.table_outage, host, log=log, table_is_probed=True)
+        return Brake(resources.table_outage, host, log=log, spawner=spawner, table_is_probed=True)
     own = Outage("locker or throttler", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED, longest_pause=longest)
-    return Brake(own, host, log=log, table_is_probed=False)
+    return Brake(own, host, log=log, spawner=spawner, table_is_probed=False)
 
 
 async def _serve_stats(config: Config, stats: Stats, front: Front, stack: AsyncExitStack) -> None:

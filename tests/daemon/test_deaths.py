@@ -81,12 +81,16 @@ def test_a_worker_goes_on_while_its_launcher_stands_still(start: Start, tmp_path
     # 1.5 seconds apart: without a sign of life, the backstop would have killed the worker by now.
     wait_until(lambda: beat_of(tmp_path) >= first + 6, description="the worker's heart went on beating")
     assert daemon.stats()["workers"]["busy"] == 3, "its event loop answers"
+    assert daemon.get("/healthz") == (503, "the launcher does not answer\n")
+    daemon.wait_for_line("worker.paused  no new jobs: the launcher does not answer")
     assert lines(tmp_path / "ran") == []
 
     os.kill(daemon.pid, signal.SIGCONT)
 
     wait_until(lambda: sum(" succeeded " in line for line in daemon.lines) == 3, description="all three had ended")
     assert sorted(lines(tmp_path / "ran")) == ["a", "b", "c"]
+    daemon.wait_for_line("worker.resumed")
+    assert daemon.get("/healthz") == (200, "ok\n")
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0
 

@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from collections.abc import Mapping
 
+from sqsjkr import clock
 from sqsjkr.execution.spawner import Child, End, Pipes, Spawner, Start, Started, open_pipes
 from sqsjkr.supervision import process_tree, protocol
 from sqsjkr.supervision.protocol import FAILED, STARTED, Report, Request
@@ -22,6 +23,10 @@ from sqsjkr.telemetry.events import Event, emit
 _MOST_UNANSWERED = 32
 """Starts that are on their way at once; the others wait here, without pipes, and can be given up without an answer."""
 _READS_AT_ONCE = 16
+_SILENT_AFTER = 5.0
+"""Seconds without an answer to a start, after which the launcher counts as silent."""
+_PATIENCE = 0.5
+"""Seconds that the launcher has at least to answer, before a job that must end makes the worker kill it."""
 _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS}
 _CLOSED = {errno.EPIPE, errno.ECONNRESET}
 
@@ -47,6 +52,14 @@ class LaunchedChildren(Spawner):
         for number, base in enumerate(bases):
             protocol.send(self._line, Request(0, b"", (), number, base))
         self._loop.add_reader(self._line, self.take_reports)
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be started just now; None if it can."""
+        oldest = next(iter(self._unanswered.values()), None)
+        if oldest is None or clock.now() - oldest.sent_at < _SILENT_AFTER:
+            return None
+        return "the launcher does not answer"
 
     def start(self, start: Start) -> Child:
         """Ask the launcher for a process, now or when it has answered others."""
@@ -104,6 +117,7 @@ class LaunchedChildren(Spawner):
                     return  # its end is reported, too; or the next report makes room
                 child.started.set_exception(failure)
             else:
+                child.sent_at = clock.now()
                 self._unanswered[child.start.slot] = child
             self._waiting.popleft()
 
@@ -139,7 +153,9 @@ class _LaunchedChild(Child):
         super().__init__()
         self.start = start
         self.pipes: Pipes | None = None
-        """From when the start was sent."""
+        """Set when the start was sent."""
+        self.sent_at = 0.0
+        """On ``clock.now``."""
         self._owner = owner
         self._pid = NO_LEADER
         self._alarm: asyncio.TimerHandle | None = None
@@ -161,7 +177,7 @@ class _LaunchedChild(Child):
         if self.started.done():
             return
         self._owner.shared.attempts.revoke(self.start.slot)
-        loop = asyncio.get_running_loop()
+        loop, within = asyncio.get_running_loop(), max(within, _PATIENCE)
         if self._alarm is None or loop.time() + within < self._alarm.when():
             self._cancel_alarm()
             self._alarm = loop.call_later(within, self._owner.kill_launcher)

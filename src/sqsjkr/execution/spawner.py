@@ -81,6 +81,11 @@ class Spawner(ABC):
         self.shared = shared
         self.bases = bases
 
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be started just now, on one line; None if it can, or if only a start would tell."""
+        return None
+
     @abstractmethod
     def start(self, start: Start) -> Child:
         """Start a process, or begin to."""

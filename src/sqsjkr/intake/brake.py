@@ -1,7 +1,7 @@
 """The brake: the one place that knows why no new jobs are taken just now.
 
 The gate pulls it when locks and claims can't be checked, the runner when the host can't start processes; the log's disk
-is looked at. The backlog asks it how much may be taken, ``/healthz`` asks it why nothing is.
+and the launcher are looked at. The backlog asks it how much may be taken, ``/healthz`` asks it why nothing is.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 
 
-class LogHealth(Protocol):
-    """The part of the log that the brake looks at."""
+class Health(Protocol):
+    """What the brake looks at: the log, and what starts the jobs' processes."""
 
     @property
     def failure(self) -> str | None:
-        """Why the log can't be written; None while it can."""
+        """Why it does not do its work, on one line; None while it does."""
 
 
 class Brake:
@@ -29,12 +29,22 @@ class Brake:
     over, and no message is taken meanwhile; else one message at a time must find out.
     """
 
-    def __init__(self, table: Outage, host: Outage, *, log: LogHealth | None, table_is_probed: bool) -> None:
+    def __init__(
+        self,
+        table: Outage,
+        host: Outage,
+        *,
+        log: Health | None,
+        table_is_probed: bool,
+        spawner: Health | None = None,
+    ) -> None:
         self._table = table
         self._host = host
         self._log = log
+        self._spawner = spawner
         self._table_is_probed = table_is_probed
         self._log_pause = _Pause()
+        self._spawner_pause = _Pause()
         self._settling = _Pause()
         self._retry_at = 0.0
         self._paused_at = 0.0
@@ -67,8 +77,9 @@ class Brake:
         self._host.ended()
 
     def look(self) -> None:
-        """Notice whether the log can be written, and say so when that changes."""
-        self._log_pause.because((self._log.failure if self._log else None) or "")
+        """Notice whether the log can be written and the launcher answers, and say so when that changes."""
+        self._log_pause.because(_failure_of(self._log) or "")
+        self._spawner_pause.because(_failure_of(self._spawner) or "")
 
     def unsettled(self, why: str) -> None:
         """Hold while too many ended jobs can't be recorded in queue or table, ``why``; go on for ""."""
@@ -77,8 +88,8 @@ class Brake:
     @property
     def reasons(self) -> Mapping[str, str | None]:
         """Everything that may hold jobs back, and why it does, on one line; "" or None for what does not."""
-        log = self._log.failure if self._log else None
-        return {"table": self._table.reason, "spawn": self._host.reason, "log": log}
+        spawn = self._host.reason or _failure_of(self._spawner)
+        return {"table": self._table.reason, "spawn": spawn, "log": _failure_of(self._log)}
 
     @property
     def reason(self) -> str | None:
@@ -88,17 +99,22 @@ class Brake:
     @property
     def held_since(self) -> float:
         """Since when jobs are held back, on ``clock.now``; infinity if they are not."""
-        causes = self._table, self._host, self._log_pause, self._settling
+        causes = self._table, self._host, self._log_pause, self._spawner_pause, self._settling
         since = [cause.since for cause in causes if cause] + ([self._paused_at] if self.paused else [])
         return min(since, default=float("inf"))
 
     def allows(self, messages: int) -> int:
         """Return how many of these messages may be asked for now."""
-        if self.paused or self._log_pause or self._settling or (self._table and self._table_is_probed):
+        pauses = self.paused, self._log_pause, self._spawner_pause, self._settling
+        if any(pauses) or (self._table and self._table_is_probed):
             return 0
         if self._table or self._host:
             return min(messages, 1) if clock.now() >= self._retry_at else 0
         return messages
+
+
+def _failure_of(what: Health | None) -> str | None:
+    return what.failure if what else None
 
 
 class _Pause:

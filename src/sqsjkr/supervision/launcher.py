@@ -44,7 +44,8 @@ class Launcher:
 
     def next_report_in(self, seconds: float) -> float:
         """Return how many seconds to wait for events, at most the given: reports that linger must get their turn."""
-        return min(seconds, LINGER) if self._reports else seconds
+        waits_for_room = self._listens_for & select.POLLOUT  # which wakes it up
+        return min(seconds, LINGER) if self._reports and not waits_for_room else seconds
 
     def act(self, *, idle: bool) -> None:
         """Do the next thing that the worker asks for, if it asks; report what it has room for.
@@ -85,6 +86,7 @@ class Launcher:
             self._poll.unregister(self._line)
             self._line.close()
             self._line = None
+            self._reports.clear()
 
     def _listen(self, events: int) -> None:
         if self._line is not None and events != self._listens_for:
@@ -92,7 +94,8 @@ class Launcher:
             self._poll.register(self._line, events)
 
     def _report(self, report: Report) -> None:
-        self._reports.append(report)
+        if self._line is not None:
+            self._reports.append(report)
         self._is_urgent = self._is_urgent or report.news != STARTED
 
     def _do(self, request: Request) -> None:
