@@ -88,7 +88,9 @@ class MemoryTable(Table):
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
         for run, owner in claims:
             owed = to_note(run) if run.owed else ""
-            self.rows.claims[run.key] = Row(owner=owner, done=True, owed=owed, run=self.history.at_end(run))
+            self.rows.claims[run.key] = Row(
+                owner=owner, done=True, owed=owed, cancelled_by=run.cancelled_by, run=self.history.at_end(run)
+            )
         return [None] * len(claims)
 
     async def drop_claim(self, message_id: str, owner: str) -> None:

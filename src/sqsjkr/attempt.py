@@ -7,7 +7,7 @@ from typing import Any
 
 from sqsjkr.job import Job
 from sqsjkr.message import Message
-from sqsjkr.outcome import Ending
+from sqsjkr.outcome import Ending, Outcome
 from sqsjkr.plan import AS_ASKED
 from sqsjkr.runs import LONGEST_COMMAND, Earlier, Place, Run, label
 
@@ -143,6 +143,7 @@ class Attempt:
             "max_rss_bytes": end.max_rss,
             "printed_bytes": end.printed,
             "output": end.tail,
+            "cancelled_by": end.by if ending.outcome is Outcome.CANCELLED else "",
         }
 
     def _time_of(self, moment: float) -> float:

@@ -199,7 +199,8 @@ def _ended(exit: Exit) -> Ending:  # noqa: A002 - as above
     took = f"in {exit.seconds:.2f}s, cpu {exit.cpu:.2f}s"
     if exit.reason is not None:
         tail = exit.tail if exit.reason is Reason.TIMEOUT else ""
-        why = f"{exit.reason.text} by {exit.by}" if exit.by else exit.reason.text
+        why = f"by {exit.by}" if exit.reason is Reason.CANCEL else exit.reason.text
+        why += f" by {exit.by}" if exit.reason is Reason.REQUEUE else ""
         return Ending(exit.reason.outcome, f"{why}, {took}", tail=tail, exit=exit)
     if exit.status == 0:
         return Ending(Outcome.SUCCEEDED, took, exit=exit)

@@ -18,6 +18,7 @@ from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.locker import Locker, NoLocker
 from sqsjkr.message import LONGEST_SIGNATURE_LIFE
 from sqsjkr.queue import Queue, QueueFacts
+from sqsjkr.runs import SHORT
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.outage import Outage
 from sqsjkr.telemetry.requests import Requests
@@ -95,7 +96,8 @@ class Resources:
     def present(self, presence: Presence) -> None:
         """Let the session that claims are made under show this worker."""
         if self._claims:
-            self._tables[self._claims][1].presence = presence
+            session = self._tables[self._claims][1]
+            session.presence, presence.name = presence, session.name[:SHORT]
 
     async def open(self) -> None:
         """Open what is not open yet; may be called again after ``BackendUnavailable``.

@@ -127,6 +127,8 @@ class Run:
     """How many workers have died while they ran it."""
     earlier: tuple[Earlier, ...] = ()
     """Earlier attempts, oldest first: the newest five at most."""
+    cancelled_by: str = ""
+    """The operator by whose order it was ended."""
     owed: bool = False
     """Something is owed for this end: a hook is to be run, or the message to be moved to the dead-letter queue. If its
     worker dies first, the worker of the next delivery does it."""

@@ -349,6 +349,13 @@ class TableContract:
         answers = await asyncio.gather(*(take(table, "m", f"b/{racer}", age=60.0) for racer in range(20)))
         assert answers.count(None) == 1
 
+    async def test_a_job_that_was_cancelled_while_it_ran_is_done_and_says_by_whom(self, table: Table) -> None:
+        await take(table, "m", "a/1")
+        assert await table.finish_claims([(Run(message_id="m", cancelled_by="alice"), "a/1")]) == [None]
+        answer = await take(table, "m", "b/1")
+        assert answer is not None
+        assert (answer.done, answer.cancelled_by) == (True, "alice")
+
     async def test_a_lock_and_a_claim_of_the_same_name_are_two_rows(self, table: Table) -> None:
         await table.take_lock("same", "a/1", "event", over=None)
         assert await take(table, "same", "b/1") is None

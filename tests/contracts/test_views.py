@@ -118,14 +118,21 @@ class ViewsContract:
         assert await place.orders.call("jobs") == 1
         assert await place.orders.call("jobs") == 2
         board = await place.roster.read_board("jobs")
-        assert board == Board(paused=deploy, drained={"host-a": disk, "host-b": replace(disk, at=3.0)}, call=2)
+        assert board == Board(
+            paused=deploy,
+            drained={"host-a": disk, "host-b": replace(disk, at=3.0)},
+            call=2,
+            called_at=pytest.approx(place.source.now(), abs=2),
+        )
         assert (await place.source.fleet("jobs"))[1] == board
         assert await place.roster.read_board("other") == Board()
 
         await place.orders.pause("jobs", None)
         assert await place.orders.undrain("jobs", "host-b")
         assert not await place.orders.undrain("jobs", "host-b")
-        assert await place.roster.read_board("jobs") == Board(drained={"host-a": disk}, call=2)
+        assert await place.roster.read_board("jobs") == Board(
+            drained={"host-a": disk}, call=2, called_at=board.called_at
+        )
 
     async def test_a_lock_is_shown_while_it_is_held(self, place: Place) -> None:
         await place.table.take_lock("l", "s1/1", "nightly", over=None, message_id="m")

@@ -8,7 +8,7 @@ import pty
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from daemons import Daemon
 from faults.proxy import Proxy
 from faults.rules import Fault
 from fleet import Fleet
+from places import SQS, Embedded, Place
 
 SECRET = "s3cret-value"
 SHAPES = {
@@ -39,72 +40,20 @@ SHAPES = {
 }
 
 
-class Place:
-    """Where a test's jobs are."""
-
-    forbidden = ""
-    """Characters that the queue does not take."""
-    options: tuple[str, ...] = ()
-    env: Mapping[str, str] | None = None
-
-    def worker(self, daemon: Callable[..., Daemon]) -> Daemon:
-        raise NotImplementedError
-
-    def send(self, *bodies: str) -> None:
-        raise NotImplementedError
-
-    def verb(self, *words: str) -> tuple[str, ...]:
-        return ("dead", *words, *self.options)
-
-    def say(self, *words: str) -> Any:
-        return sqsjkr(*self.verb(*words), env=self.env)
-
-    def listed(self) -> list[dict[str, Any]]:
-        said = self.say("list", "--json", "--limit", "1000")
-        assert said.code == 0, said.err
-        return [json.loads(line) for line in said.out.splitlines()]
-
-
-class SQS(Place):
-    forbidden = "\x1b\x07"
-
-    def __init__(self, fleet: Fleet, directory: Path, env: Mapping[str, str]) -> None:
-        self.fleet = fleet
-        self.env = env
-        path = directory / "dead.toml"
-        path.write_text(fleet.config())
-        self.options = ("--conf", str(path))
-
-    def worker(self, daemon: Callable[..., Daemon]) -> Daemon:
-        return daemon("--lock-table", self.fleet.table, config=self.fleet.config())
-
-    def send(self, *bodies: str) -> None:
-        self.fleet.send(*bodies)
-
-
-class Embedded(Place):
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.options = ("--local", str(directory))
-
-    def worker(self, daemon: Callable[..., Daemon]) -> Daemon:
-        return daemon(*self.options)
-
-    def send(self, *bodies: str) -> None:
-        if not self.directory.exists():
-            assert sqsjkr("send", *self.options, "true").code == 0
-        rows = [(f"00000000-0000-0000-0000-{n:012x}", body) for n, body in enumerate(bodies)]
-        with closing(sqlite3.connect(self.directory / "sqsjkr.db", timeout=30)) as db, db:
-            db.executemany("INSERT INTO message (id, body, sent, visible) VALUES (?, ?, unixepoch(), 0)", rows)
-
-
 @pytest.fixture(params=["sqs", "embedded"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, aws_env: Mapping[str, str]) -> Iterator[Place]:
-    """Both backends: the options and the environment of a verb, and how to send a body unchecked."""
+def place(request: pytest.FixtureRequest, tmp_path: Path, aws_env: Mapping[str, str]) -> Place:
+    """Both backends."""
     if request.param == "sqs":
-        yield SQS(request.getfixturevalue("fleet"), tmp_path, aws_env)
-    else:
-        yield Embedded(tmp_path / "store")
+        return SQS(request.getfixturevalue("fleet"), tmp_path, aws_env)
+    return Embedded(tmp_path / "store")
+
+
+def verb(place: Place, *words: str) -> tuple[str, ...]:
+    return ("dead", *words, *place.options)
+
+
+def listed(place: Place) -> list[dict[str, Any]]:
+    return place.look("dead", "list", "--limit", "1000")
 
 
 def on_a_terminal(words: tuple[str, ...], env: Mapping[str, str] | None) -> str:
@@ -131,12 +80,12 @@ def test_poison_of_any_shape_is_shown_and_not_obeyed(place: Place, daemon: Calla
     worker.signal(signal.SIGTERM)
     worker.wait()
 
-    listed = place.listed()
-    assert len(listed) == len(shapes)
-    assert {value["body_bytes"] for value in listed} == {len(body.encode()) for body in shapes}
-    assert all(value["reason"].startswith("invalid: ") for value in listed)
-    ids = [value["id"] for value in listed]
-    for words in (place.verb("list"), place.verb("show", *ids)):
+    there = listed(place)
+    assert len(there) == len(shapes)
+    assert {value["body_bytes"] for value in there} == {len(body.encode()) for body in shapes}
+    assert all(value["reason"].startswith("invalid: ") for value in there)
+    ids = [value["id"] for value in there]
+    for words in (verb(place, "list"), verb(place, "show", *ids)):
         seen = on_a_terminal(words, place.env)
         styles = ("\x1b[1m", "\x1b[0m")
         for style in styles:
@@ -144,8 +93,8 @@ def test_poison_of_any_shape_is_shown_and_not_obeyed(place: Place, daemon: Calla
         assert all(character.isprintable() or character in "\r\n" for character in seen), words
         assert SECRET not in seen
         assert "\nsqsjkr: all is well" not in seen
-    long = max(listed, key=lambda value: value["body_bytes"])
-    said = place.say("show", "--body", long["id"])
+    long = max(there, key=lambda value: value["body_bytes"])
+    said = place.say("dead", "show", "--body", long["id"])
     assert said.out == f"{SHAPES['long']}\n"
 
 
@@ -155,19 +104,19 @@ def test_what_is_corrected_is_sent_and_the_rest_dropped(
     place.send('{"command": "", "event_id": "nightly"}', "hopeless")
     worker = place.worker(daemon)
     servers.wait_until(lambda: worker.stderr.count("job.buried") == 2, description="both were buried")
-    [one, other] = sorted(place.listed(), key=lambda value: value["body_bytes"], reverse=True)
+    [one, other] = sorted(listed(place), key=lambda value: value["body_bytes"], reverse=True)
 
-    body = place.say("show", "--body", one["id"]).out
+    body = place.say("dead", "show", "--body", one["id"]).out
     (tmp_path / "fixed.jsonl").write_text(body.replace('""', '"echo corrected"'))
     assert sqsjkr("send", *place.options, "--json", str(tmp_path / "fixed.jsonl"), env=place.env).code == 0
-    worker.wait_for_line("nightly: corrected")
+    worker.wait_for_line("]: corrected")
 
-    refused = place.say("drop", one["id"], other["id"])
-    assert (refused.code, len(place.listed())) == (2, 2), "nobody was there to ask"
-    said = place.say("drop", "--yes", one["id"], other["id"])
+    refused = place.say("dead", "drop", one["id"], other["id"])
+    assert (refused.code, len(listed(place))) == (2, 2), "nobody was there to ask"
+    said = place.say("dead", "drop", "--yes", one["id"], other["id"])
     assert said.code == 0, said.err
-    assert place.listed() == []
-    again = place.say("drop", "--yes", one["id"])
+    assert listed(place) == []
+    again = place.say("dead", "drop", "--yes", one["id"])
     assert again.code == 1
     assert "not on the dead-letter queue" in again.err
 
@@ -179,12 +128,12 @@ def test_a_redrive_of_all_sends_jobs_back_and_leaves_what_would_be_buried_again(
     worker = place.worker(daemon)
     servers.wait_until(lambda: worker.stderr.count("job.buried") == 2, description="both were buried")
 
-    said = place.say("redrive", "--all", "--yes")
+    said = place.say("dead", "redrive", "--all", "--yes")
     assert said.code == 0, said.err
     assert said.out.splitlines()[-1] == "redriven 1, left 1"
     assert "stays: it is not a valid job" in said.out
     servers.wait_until(lambda: worker.stderr.count("job.buried") == 3, description="it was tried once more")
-    assert len(place.listed()) == 2
+    assert len(listed(place)) == 2
 
 
 def test_a_redrive_that_dies_between_send_and_delete_loses_nothing(
@@ -196,7 +145,7 @@ def test_a_redrive_that_dies_between_send_and_delete_loses_nothing(
     place = SQS(fleet, tmp_path, {**aws_env, "AWS_ENDPOINT_URL": proxy.url})
     held = proxy.add(Fault.HANG, operation="DeleteMessageBatch")
     begun = subprocess.Popen(
-        [*SQSJKR, *place.verb("redrive", "--all", "--yes")],
+        [*SQSJKR, *verb(place, "redrive", "--all", "--yes")],
         env={**servers.clean_environment(), **place.env},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -220,7 +169,6 @@ def test_a_redrive_that_dies_between_send_and_delete_loses_nothing(
 
 def test_a_redrive_of_the_embedded_store_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     place = Embedded(tmp_path / "store")
-    place.send()
     path, total = place.directory / "sqsjkr.db", 3000
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("DELETE FROM message")
@@ -232,7 +180,7 @@ def test_a_redrive_of_the_embedded_store_that_is_killed_loses_nothing_and_double
             return db.execute("SELECT (SELECT COUNT(*) FROM message), (SELECT COUNT(*) FROM dead_letter)").fetchone()
 
     begun = subprocess.Popen(
-        [*SQSJKR, *place.verb("redrive", "--all", "--yes")],
+        [*SQSJKR, *verb(place, "redrive", "--all", "--yes")],
         env=servers.clean_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -241,7 +189,7 @@ def test_a_redrive_of_the_embedded_store_that_is_killed_loses_nothing_and_double
     begun.kill()
     begun.wait()
     assert sum(counts()) == total
-    assert place.say("redrive", "--all", "--yes").code == 0
+    assert place.say("dead", "redrive", "--all", "--yes").code == 0
     assert counts() == (total, 0)
 
 

@@ -11,10 +11,11 @@ import pytest
 import servers
 from daemons import Daemon
 from faults import peers
+from faults.checker import attempts, overlapping
 from faults.history import History
 from faults.proxy import Proxy
 from faults.rules import Fault
-from faults.workers import environment, worker_of
+from faults.workers import LEASE, environment, worker_of
 from fleet import Fleet
 
 StartWorker = Callable[..., Daemon]
@@ -42,11 +43,12 @@ def emptied(fleet: Fleet) -> None:
 def old(proxy: Proxy, fleet: Fleet, daemon: Callable[..., Daemon], tmp_path: Path) -> StartWorker:
     """Starts a worker of release 1.0.0."""
 
-    def start(name: str) -> Daemon:
+    def start(name: str, **kicker: int) -> Daemon:
         command, more = peers.release(FACTOR)
+        settings = {"lock_table": fleet.table, "stats_socket": str(tmp_path / name), "grace_period": "1s"} | kicker
         begun = daemon(
             env=environment(proxy.listen(name), name) | more,
-            config=fleet.config(lock_table=fleet.table, stats_socket=str(tmp_path / name), grace_period="1s"),
+            config=fleet.config(**settings),
             command=command,
             own_socket=False,
         )
@@ -76,6 +78,58 @@ def go(fleet: Fleet, daemon: Callable[..., Daemon], tmp_path: Path) -> StartWork
 
 
 # --- release 1.0.0 ---------------------------------------------------------------------------------------------------
+
+
+def looks(proxy: Proxy, observer: str) -> list[float]:
+    """When a worker looked at another one's heartbeat."""
+    return [
+        call.time
+        for call in proxy.calls
+        if (call.worker, call.operation) == (observer, "GetItem")
+        and call.payload["Key"]["Type"] == {"S": "worker"}
+        and call.payload["Key"]["Id"] != {"S": "sqsjkr"}
+    ]
+
+
+@pytest.mark.parametrize("holder_is_new", [True, False])
+def test_no_release_takes_the_lock_of_a_live_worker_of_the_other(
+    worker: StartWorker, old: StartWorker, proxy: Proxy, fleet: Fleet, history: History, *, holder_is_new: bool
+) -> None:
+    """The row that beats stays where release 1.0.0 looks for it, whatever rides on it."""
+    holder, observer = (worker, old) if holder_is_new else (old, worker)
+    holder("holder", max_concurrent_num=1)
+    fleet.send_job(command=history.held("first", "family"), lock_id="L")
+    servers.wait_until(lambda: history.has("beat", "first"), description="the first job ran")
+    observer("observer", max_concurrent_num=1)
+    fleet.send_job(command=history.command("second", "family", beats=3), lock_id="L")
+
+    def watched() -> bool:
+        times = looks(proxy, "observer")
+        return len(times) > 3 and times[-1] - times[0] > 2 * LEASE * FACTOR
+
+    servers.wait_until(watched, description="the observer had watched the holder for two leases")
+    assert history.jobs("begin") == ["first"]
+    history.release("first")
+    servers.wait_until(lambda: history.has("end", "second"), description="the second job had the lock")
+    emptied(fleet)
+    assert sorted(history.jobs("begin")) == ["first", "second"], "each ran once"
+    assert not overlapping(attempts(history.notes()), {"first": "L", "second": "L"})
+
+
+@pytest.mark.parametrize("dead_is_new", [True, False])
+def test_each_release_takes_over_from_a_dead_worker_of_the_other(
+    worker: StartWorker, old: StartWorker, fleet: Fleet, history: History, *, dead_is_new: bool
+) -> None:
+    doomed, heir = (worker, old) if dead_is_new else (old, worker)
+    first = doomed("doomed", max_concurrent_num=1)
+    fleet.send_job(command=history.held("job", "family"), lock_id="L")
+    servers.wait_until(lambda: history.has("beat", "job"), description="the job ran")
+    heir("heir", max_concurrent_num=1)
+    first.kill_tree()
+    servers.wait_until(lambda: history.has("begin", "job", 2), description="the job ran again")
+    history.release("job")
+    emptied(fleet)
+    assert not overlapping(attempts(history.notes()), {"job": "L"})
 
 
 def test_a_retry_that_an_old_worker_gets_is_run_once_and_is_final(

@@ -37,7 +37,9 @@ class Backend:
     source: str = ""
     orders: str = ""
     """Beside each table: where workers enter themselves, what viewers read, where operators' orders are written."""
+    queue_source: str = ""
     dead_letters: str = ""
+    """Beside each queue: what viewers see of it, and of its dead letters."""
     place: str = ""
     """An example of what may follow the name and a colon in ``[kicker] locker``; "" if nothing may."""
     on_aws: bool = False
@@ -48,6 +50,7 @@ BACKENDS = {
     "sqs": Backend(
         queue="queue:SQSQueue",
         sender="sender:SQSSender",
+        queue_source="views:SQSView",
         dead_letters="dead_letters:SQSDeadLetters",
         on_aws=True,
     ),
@@ -65,6 +68,7 @@ BACKENDS = {
         roster="fleet:SQLiteRoster",
         source="views:SQLiteSource",
         orders="orders:SQLiteOrders",
+        queue_source="views:SQLiteQueueView",
         dead_letters="dead_letters:SQLiteDeadLetters",
         place="/directory",
     ),
@@ -189,6 +193,12 @@ def sender_class(settings: _Settings) -> Any:
     """The ``Sender`` of the settings' backend."""
     name = _behind_queue(settings.local)
     return _load(name, BACKENDS[name].sender)
+
+
+def queue_source_class(settings: _Settings) -> Any:
+    """The ``QueueSource`` of the settings' backend."""
+    name = _behind_queue(settings.local)
+    return _load(name, BACKENDS[name].queue_source)
 
 
 def dead_letters_class(settings: _Settings) -> Any:

@@ -16,10 +16,10 @@ from sqsjkr.cli.options import add_json, add_limit, add_where, add_yes
 from sqsjkr.cli.parts import confirmed, opened
 from sqsjkr.cli.reporting import complain
 from sqsjkr.cli.settings import configured
-from sqsjkr.cli.showing import lasting, moment, safe, write, write_json, write_table
+from sqsjkr.cli.showing import moment, safe, table, write, write_json
 from sqsjkr.errors import ConfigError
 from sqsjkr.views.dead_letters import DeadLetters, Letter, Look
-from sqsjkr.views.model import as_json
+from sqsjkr.views.model import as_json, lasting
 
 EPILOG = """\
 examples:
@@ -103,7 +103,7 @@ async def _list(look: Look, arguments: argparse.Namespace, now: float) -> int:
     if not shown:
         write("no dead letters")
         return OK
-    write_table(
+    lines = table(
         ["ID", "AGE", "RECEIVED", "REASON", "COMMAND"],
         [
             (
@@ -117,8 +117,7 @@ async def _list(look: Look, arguments: argparse.Namespace, now: float) -> int:
             for at in (letter.died_at or letter.sent_at,)
         ],
     )
-    if more:
-        write(f"... and more: --limit {arguments.limit * 10}")
+    write(*lines, *([f"... and more: --limit {arguments.limit * 10}"] if more else []))
     return OK
 
 

@@ -24,6 +24,11 @@ VERBS: Mapping[str, str] = MappingProxyType(
     {
         "run": "Receive jobs and run them until a signal says stop.",
         "send": "Put one job on the queue, or many.",
+        "status": "Say whether all is well, and if not, what to do next.",
+        "ps": "Show what runs, and what waits for which lock.",
+        "locks": "Show which locks are held and waited for; free one whose worker is dead.",
+        "fleet": "Show the workers; pause, resume or drain them.",
+        "cancel": "Keep a job from starting, or end it where it runs.",
         "dead": "Look into the dead-letter queue; send messages back from it, or drop them.",
         "keygen": "Make a key that a producer signs its jobs with.",
         "sign": "Sign one job, for producers in other languages.",

@@ -33,6 +33,18 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line, with times in UTC")
 
 
+def add_watch(parser: argparse.ArgumentParser) -> None:
+    """Add the option that looks again and again."""
+    parser.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=5.0,
+        help="look again every 5 seconds, or so many",
+    )
+
+
 def add_limit(parser: argparse.ArgumentParser, default: int) -> None:
     """Add the option that says how many lines to show."""
     parser.add_argument(
@@ -49,6 +61,19 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+
+
+def _seconds(text: str) -> float:
+    # Imported where needed: the guard of sqsjkr run keeps in memory what is imported at the top.
+    from sqsjkr import durations  # noqa: PLC0415
+
+    try:
+        seconds = durations.parse(text if text[-1:].isalpha() else f"{text}s")
+    except ValueError as why:
+        raise argparse.ArgumentTypeError(f"{text!r}: {why}, expected seconds, or a duration such as 1m") from None
+    if seconds < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected at least 1 second")
+    return seconds
 
 
 def _number(text: str) -> int | str:

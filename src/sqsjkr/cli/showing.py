@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqsjkr.views.model import as_json
+from sqsjkr.views.model import as_json, lasting
 
 _WIDE = 100_000
 """Columns of a pipe: nothing is cut or folded there."""
-_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
 def safe(text: str) -> str:
@@ -33,38 +33,28 @@ def write_json(values: Iterable[Any]) -> None:
     sys.stdout.flush()
 
 
-def write_table(headings: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
-    """Write rows below headings, folded to the terminal's width; in a pipe each row is one line. None is a dash."""
+def table(headings: Sequence[str], rows: Iterable[Sequence[str | None]]) -> list[str]:
+    """Return rows below headings, folded to the terminal's width; in a pipe each row is one line. None is a dash."""
     # Imported where needed: a script that wants JSON does not wait for it.
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        drawn.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("-" if cell is None else safe(cell)) for cell in row))
+        drawn.add_row(*(Text("-" if cell is None else safe(cell)) for cell in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE)
     with console.capture() as capture:
-        console.print(table)
-    write(*(line.rstrip() for line in capture.get().splitlines()))
+        console.print(drawn)
+    return [line.rstrip() for line in capture.get().splitlines()]
 
 
 def write(*lines: str) -> None:
     """Write lines. What is in them is ours, or was made ``safe``."""
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.flush()
-
-
-def lasting(seconds: float) -> str:
-    """Return a duration in two units at most: "42s", "3m12s", "3h12m", "4d2h"."""
-    whole = max(0, int(seconds))
-    for unit, name, part, lesser in _UNITS:
-        if whole >= unit:
-            rest = whole % unit // part
-            return f"{whole // unit}{name}{rest}{lesser}" if rest else f"{whole // unit}{name}"
-    return f"{whole}s"
 
 
 def moment(at: float, now: float) -> str:
@@ -75,3 +65,8 @@ def moment(at: float, now: float) -> str:
 def local(at: float) -> str:
     """Return a time as the log has it, to the second: "2026-11-21T15:05:04+09:00"."""
     return datetime.fromtimestamp(int(at)).astimezone().isoformat()
+
+
+def takes_colours() -> bool:
+    """Whether stdout is a terminal that shows colours, unless NO_COLOR is set (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"

@@ -34,6 +34,13 @@ class LiveRun:
     message_id: str
     seconds: float
     """Since it began."""
+    key: str = ""
+    """What its claim is known by, if not by its message's id (``Attempt.claim_key``)."""
+
+    @property
+    def claim(self) -> str:
+        """The id of its claim's row."""
+        return self.key or self.message_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +96,10 @@ class Live:
                 ready=int(given.get("r", 0)),
                 parked=int(given.get("p", 0)),
                 why=str(given.get("y", "")),
-                running=tuple(LiveRun(message_id=str(name), seconds=float(age)) for name, age in given.get("run", ())),
+                running=tuple(
+                    LiveRun(message_id=str(name), seconds=float(age), key="".join(map(str, key)))
+                    for name, age, *key in given.get("run", ())
+                ),
                 waits=tuple(
                     LiveWait(key=str(key), number=int(number), oldest=str(oldest), seconds=float(age))
                     for key, number, oldest, age in given.get("wait", ())
@@ -107,7 +117,7 @@ class Live:
             "r": self.ready,
             "p": self.parked,
             "y": self.why[:LONGEST_WHY],
-            "run": [[run.message_id, round(run.seconds, 1)] for run in self.running],
+            "run": [[run.message_id, round(run.seconds, 1), *filter(None, [run.key])] for run in self.running],
             "wait": [[wait.key[:LONGEST_KEY], wait.number, wait.oldest, round(wait.seconds, 1)] for wait in self.waits],
             "e": {name: number for name, number in self.endings.items() if number},
         }
@@ -171,6 +181,8 @@ class Board:
     """By host, or by worker."""
     call: int = 0
     """The number of the last roll call."""
+    called_at: float = 0.0
+    """When it was called: epoch seconds on the table's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +222,7 @@ class Presence(ABC):
     """A worker, as its session and the board know it."""
 
     name = ""
-    """Its id in the roster, new with each start."""
+    """Its id in the roster, new with each start: all its sessions' names begin with it."""
     session = ""
     """The newest session that has beaten; "" before the first."""
 

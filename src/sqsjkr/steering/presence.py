@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 from sqsjkr import clock
@@ -20,7 +19,7 @@ _REASONS = {"cancel": Reason.CANCEL, "requeue": Reason.REQUEUE}
 
 
 class WorkerPresence(Presence):
-    """One worker, as its session shows it. ``name`` is its id in the roster, new with each start."""
+    """One worker, as its session shows it."""
 
     def __init__(
         self,
@@ -32,7 +31,6 @@ class WorkerPresence(Presence):
         registry: Registry,
         stats: Stats,
     ) -> None:
-        self.name = os.urandom(4).hex()
         self.session = ""
         self._worker = worker
         self._slots = slots
@@ -70,7 +68,11 @@ class WorkerPresence(Presence):
         """Return what is so now. No environment, no body, no command: the claims' rows have the facts of each job."""
         self.session, now = session, clock.now()
         running = [
-            LiveRun(message_id=attempt.message.id, seconds=now - (attempt.begun or now))
+            LiveRun(
+                message_id=attempt.message.id,
+                seconds=now - (attempt.begun or now),
+                key="" if attempt.claim_key == attempt.message.id else attempt.claim_key,
+            )
             for attempt in self._registry.running()
         ]
         waits = [

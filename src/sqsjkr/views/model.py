@@ -120,6 +120,8 @@ class Running:
     """A job that runs now. One that began less than a heartbeat ago may be missing."""
 
     message_id: str
+    claim: str
+    """The id of its claim's row: mostly that of its message; of a signed job, that of its token."""
     event_id: str | None = None
     lock_id: str | None = None
     command: str | None = None
@@ -330,3 +332,13 @@ def timestamp(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(round(seconds, 3), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration in two units at most: "42s", "3m12s", "3h12m", "4d2h"."""
+    whole = max(0, int(seconds))
+    for unit, name, part, lesser in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= unit:
+            rest = whole % unit // part
+            return f"{whole // unit}{name}{rest}{lesser}" if rest else f"{whole // unit}{name}"
+    return f"{whole}s"

@@ -47,6 +47,19 @@ class LockRow:
     fence: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How much is on a queue. Counts of SQS are approximate."""
+
+    name: str
+    visible: int
+    hidden: int
+    dead: int | None
+    """None if there is no dead-letter queue."""
+    oldest_seconds: float | None = None
+    """Age of the oldest visible message; None where the queue does not tell it."""
+
+
 class Source(ABC):
     """What a table shows. Every verb may raise ``BackendUnavailable``; reads may be a second old."""
 
@@ -79,8 +92,32 @@ class Source(ABC):
         """Return the locks that there are, by their ids."""
 
 
+class QueueSource(ABC):
+    """What a queue shows without a message being received."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Raises ``BackendRefused`` if there is no such queue or no right to look at it."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Called once after the last verb."""
+
+    @abstractmethod
+    async def depth(self) -> Depth:
+        """Count what is on the queue and on its dead-letter queue."""
+
+    async def body(self, message_id: str) -> str | None:  # noqa: ARG002 - SQS cannot look one up
+        """Return the body of a message that is on the queue; None if it is not, or the queue cannot tell."""
+        return None
+
+
 class Orders(ABC):
     """Where an operator's orders are written. Every verb may raise ``BackendUnavailable``, and may be sent twice."""
+
+    @abstractmethod
+    async def whoami(self) -> str:
+        """Return whose orders these are, as the log and the history of a job will say."""
 
     @abstractmethod
     async def order(self, session: str, text: str) -> None:

@@ -117,6 +117,8 @@ class DynamoDBClaims(ClaimRows):
         row |= facts.ended(noted)
         if run.owed:
             row["Owed"] = text(to_note(run))
+        if run.cancelled_by:
+            row["By"] = text(run.cancelled_by)
         return facts.with_output(row, noted.output, failed=has_failed(run))
 
     async def drop_claim(self, message_id: str, owner: str) -> None:

@@ -122,6 +122,7 @@ def run_of(item: Mapping[str, Any]) -> Run:
         failures=int(number_of(item, "Failures")),
         crashes=int(number_of(item, "Crashes")),
         earlier=earlier_of(text_of(item, "Past")),
+        cancelled_by=text_of(item, "By"),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.connection import connection
-from sqsjkr.backends.dynamodb.rows import Rows, decimal, key_of, number, text
+from sqsjkr.backends.dynamodb.rows import Rows, decimal, key_of, number, number_of, text
 from sqsjkr.leases.live import ROSTER_KEPT, Board, Entry, Notice, Roster
 
 BOARD = "board"
@@ -86,7 +86,10 @@ def board_of(item: Mapping[str, Any]) -> Board:
     paused = Notice.read(item.get("Paused", {}).get("S", ""))
     drained = [found for each in item.get("Drain", {}).get("SS", ()) if (found := Notice.read(each))]
     return Board(
-        paused=paused[1] if paused else None, drained=dict(drained), call=int(item.get("Roll", {}).get("N", "0"))
+        paused=paused[1] if paused else None,
+        drained=dict(drained),
+        call=int(number_of(item, "Roll")),
+        called_at=number_of(item, "Called"),
     )
 
 

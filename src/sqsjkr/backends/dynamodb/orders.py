@@ -5,6 +5,7 @@ So a policy can allow all of them but that one: whoever has it can stop jobs and
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,11 @@ from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.connection import connection
 from sqsjkr.backends.aws.errors import ConditionFailed
 from sqsjkr.backends.dynamodb.fleet import BOARD, fleet_key
-from sqsjkr.backends.dynamodb.rows import LOCK, WORKER, Rows, key_of, number, text, texts
+from sqsjkr.backends.dynamodb.rows import LOCK, WORKER, Rows, decimal, key_of, number, text, texts
 from sqsjkr.backends.dynamodb.table import LOCK_ROW_KEPT, WORKER_ROW_KEPT
+from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.live import Notice
+from sqsjkr.runs import HOST
 from sqsjkr.views.source import LockRow, Orders
 
 
@@ -31,6 +34,13 @@ class DynamoDBOrders(Orders):
     def configured(cls, connections: Connections, _place: str) -> DynamoDBOrders:
         """The table of the settings."""
         return cls(connection(connections), connections.settings.lock_table)
+
+    async def whoami(self) -> str:
+        """The ARN of the credentials; the user and the host where STS cannot be asked."""
+        try:
+            return await self._aws.whoami()
+        except BackendUnavailable:
+            return f"{getpass.getuser()}@{HOST}"
 
     async def order(self, session: str, text: str) -> None:
         """Add to a set: idempotent, and nothing is lost between a worker's look and its removal of what it saw.
@@ -65,7 +75,9 @@ class DynamoDBOrders(Orders):
 
     async def call(self, fleet: str) -> int:
         """Add one to ``Roll`` on the board."""
-        answer = await self._update(_board(fleet), "ADD #roll :one", {":one": number(1)}, {"#roll": "Roll"})
+        values = {":one": number(1), ":now": decimal(self._rows.now())}
+        change = "ADD #roll :one SET #called = :now"
+        answer = await self._update(_board(fleet), change, values, {"#roll": "Roll", "#called": "Called"})
         return int(answer["Attributes"]["Roll"]["N"])
 
     async def free_lock(self, lock: LockRow) -> bool:

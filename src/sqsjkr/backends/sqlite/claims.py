@@ -62,13 +62,21 @@ class SQLiteClaims(ClaimRows):
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
         """See ``Table``."""
         finish = (
-            "INSERT INTO row (id, type, owner, done, owed, facts, expired) VALUES (?, 'throttle', ?, 1, ?, ?, ?) "
-            "ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, done = 1, failures = 0, crashes = 0, "
-            "due = NULL, stop = '', owed = excluded.owed, facts = excluded.facts, expired = excluded.expired"
+            "INSERT INTO row (id, type, owner, done, owed, cancelled_by, facts, expired) "
+            "VALUES (?, 'throttle', ?, 1, ?, ?, ?, ?) ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, "
+            "done = 1, failures = 0, crashes = 0, due = NULL, stop = '', owed = excluded.owed, "
+            "cancelled_by = excluded.cancelled_by, facts = excluded.facts, expired = excluded.expired"
         )
         expired = time.time() + self.retention
         rows = [
-            (run.key, owner, to_note(run) if run.owed else "", to_note(self.history.at_end(run)), expired)
+            (
+                run.key,
+                owner,
+                to_note(run) if run.owed else "",
+                run.cancelled_by,
+                to_note(self.history.at_end(run)),
+                expired,
+            )
             for run, owner in claims
         ]
 

@@ -66,7 +66,12 @@ def board(db: sqlite3.Connection, fleet: str) -> Board:
     facts = read_facts(db, fleet, "board")
     paused = Notice.read(str(facts.get("paused", "")))
     drained = [found for text in facts.get("drained", ()) if (found := Notice.read(text))]
-    return Board(paused=paused[1] if paused else None, drained=dict(drained), call=int(facts.get("call", 0)))
+    return Board(
+        paused=paused[1] if paused else None,
+        drained=dict(drained),
+        call=int(facts.get("call", 0)),
+        called_at=float(facts.get("called", 0.0)),
+    )
 
 
 def read_entry(db: sqlite3.Connection, fleet: str, kind: str) -> Entry | None:

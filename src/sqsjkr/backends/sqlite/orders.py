@@ -8,6 +8,7 @@ from typing import Any
 
 from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.fleet import read_facts, write_facts
+from sqsjkr.backends.sqlite.queue import user_name
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.backends.sqlite.table import LOCK_ROW_KEPT
 from sqsjkr.leases.live import Notice
@@ -26,6 +27,10 @@ class SQLiteOrders(Orders):
     def configured(cls, connections: Connections, place: str) -> SQLiteOrders:
         """The table in the store at ``place``, which must be there; "" is the queue's store."""
         return cls(connections.once(Store, place or connections.settings.local, create=False))
+
+    async def whoami(self) -> str:
+        """The name of the user whose process this is."""
+        return user_name()
 
     async def order(self, session: str, text: str) -> None:
         """See ``Orders``."""
@@ -64,7 +69,7 @@ class SQLiteOrders(Orders):
 
         def change(facts: dict[str, Any]) -> int:
             number = int(facts.get("call", 0)) + 1
-            facts["call"] = number
+            facts["call"], facts["called"] = number, time.time()
             return number
 
         return int(await self._change(fleet, change))

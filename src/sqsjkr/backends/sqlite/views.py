@@ -13,7 +13,7 @@ from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.backends.sqlite.table import holder_of
 from sqsjkr.leases.live import Board, Entry, Live
 from sqsjkr.runs import Run
-from sqsjkr.views.source import ClaimRow, LockRow, SessionRow, Source
+from sqsjkr.views.source import ClaimRow, Depth, LockRow, QueueSource, SessionRow, Source
 
 
 class SQLiteSource(Source):
@@ -98,3 +98,45 @@ class SQLiteSource(Source):
             }
 
         return await self._store.read(read)
+
+
+class SQLiteQueueView(QueueSource):
+    """The queue of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @classmethod
+    def configured(cls, connections: Connections) -> SQLiteQueueView:
+        """The queue in the store of the settings, which must be there."""
+        return cls(connections.once(Store, connections.settings.local, create=False))
+
+    async def open(self) -> None:
+        """Open the file."""
+        await self._store.open()
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._store.close()
+
+    async def depth(self) -> Depth:
+        """Count exactly, in one read."""
+        look = (
+            "SELECT COALESCE(SUM(visible <= :now), 0), COALESCE(SUM(visible > :now), 0), "
+            "MIN(CASE WHEN visible <= :now THEN sent END), (SELECT COUNT(*) FROM dead_letter) FROM message"
+        )
+        now = time.time()
+        visible, hidden, oldest, dead = await self._store.read(lambda db: db.execute(look, {"now": now}).fetchone())
+        return Depth(
+            name=str(self._store.path),
+            visible=visible,
+            hidden=hidden,
+            dead=dead,
+            oldest_seconds=None if oldest is None else max(0.0, now - oldest),
+        )
+
+    async def body(self, message_id: str) -> str | None:
+        """See ``QueueSource``."""
+        look = "SELECT body FROM message WHERE id = ?"
+        found = await self._store.read(lambda db: db.execute(look, (message_id,)).fetchone())
+        return str(found[0]) if found else None

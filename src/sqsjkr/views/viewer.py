@@ -1,0 +1,74 @@
+"""Where the verbs that look, and the page, find everything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqsjkr.errors import BackendRefused
+from sqsjkr.views import picture
+from sqsjkr.views.cancelling import Target
+from sqsjkr.views.model import LockView
+from sqsjkr.views.picture import Picture
+from sqsjkr.views.source import LockRow, QueueSource, Source
+
+EVERYTHING = 10_000
+"""Running jobs that a search by event looks at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """A queue and its table, open for looking. ``fleet``: the queue's name in the table."""
+
+    source: Source
+    """Claims, workers, history."""
+    lock_source: Source | None
+    """Locks: mostly the same. None if the locker keeps them in no table of ours."""
+    queue: QueueSource
+    fleet: str
+
+    async def picture(self, *, most: int = 50) -> Picture:
+        """Look at the fleet; name the facts of the ``most`` oldest running jobs at most."""
+        return await picture.take(self.source, self.lock_source, self.queue, self.fleet, most=most)
+
+    async def lock_rows(self, lock_ids: Collection[str]) -> dict[str, LockRow]:
+        """Return locks by their ids. Raises ``BackendRefused`` if the locker keeps them in no table of ours."""
+        if self.lock_source is None:
+            raise BackendRefused("the configured locker keeps no locks in a table that can be looked at")
+        return dict(await self.lock_source.locks(lock_ids))
+
+    async def locks(self, lock_ids: Collection[str], *, most: int = 50) -> tuple[Picture, Sequence[LockView]]:
+        """Look at locks by their ids; at those that are held for long or waited for if none is named."""
+        seen = await self.picture(most=most)
+        if not lock_ids:
+            return seen, seen.locks[:most]
+        known = {lock.lock_id: lock for lock in seen.locks}
+        rows = await self.lock_rows(lock_ids)
+        return seen, [
+            known.get(name) or picture.lock_view(row, seen.workers, seen.waiting) for name, row in rows.items()
+        ]
+
+    async def targets(self, *, message_id: str = "", event_id: str = "", lock_id: str = "") -> Sequence[Target]:
+        """Find the jobs that are meant: by message, those of an event that run, or the one that holds a lock."""
+        if lock_id:
+            lock = (await self.lock_rows([lock_id])).get(lock_id)
+            if lock is None or not lock.held or not lock.holder.message_id:
+                return []
+            name, holder = lock.holder.message_id, lock.holder
+            return [Target(message_id=name, claim=name, event_id=holder.event_id, host=holder.host)]
+        if message_id:
+            claim = (await self.source.claims([message_id])).get(message_id)
+            return [Target(message_id=message_id, claim=message_id, event_id=claim.run.event_id if claim else "")]
+        seen = await self.picture(most=EVERYTHING)
+        return [
+            Target(
+                message_id=run.message_id,
+                claim=run.claim,
+                event_id=event_id,
+                host=run.host,
+                since=run.began_at,
+                command=run.command or "",
+            )
+            for run in seen.running
+            if run.event_id == event_id
+        ]
