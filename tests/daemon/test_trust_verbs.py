@@ -147,9 +147,10 @@ def test_a_mistake_at_sign_is_one_line(folder: Path, words: tuple[str, ...], std
 
 
 def test_a_signed_job_runs_and_its_replay_on_sqs_is_a_duplicate(
-    folder: Path, fleet: Fleet, aws_env: Mapping[str, str]
+    folder: Path, make_fleet: Callable[..., Fleet], dynamodb_url: str, aws_env: Mapping[str, str]
 ) -> None:
     """Through SQS and DynamoDB, as a producer and an attacker would send it."""
+    fleet, aws_env = make_fleet(dynamodb_url=dynamodb_url), {**aws_env, "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url}
     proof = folder / "proof"
     config = folder / "aws.toml"
     config.write_text(fleet.config(trust=str(folder / "trust.toml"), stats_port=free_port(), lock_table=fleet.table))
@@ -249,6 +250,33 @@ def test_check_warns_of_a_queue_to_which_everybody_may_send(
     lines = [line for line in found.splitlines() if " policy " in line]
     assert [line.split()[0] for line in lines] == ([level] if level else [])
     assert all("Open of the queue's policy lets everybody send" in line for line in lines)
+
+
+def imported(folder: Path, trust: str) -> str:
+    """What a worker imports that runs one job, with this trust file ("" for none)."""
+    (folder / "trust.toml").write_text(trust)
+    settings = f'trust = "{folder}/trust.toml"' if trust else ""
+    (folder / "config.toml").write_text(f"[kicker]\n{settings}\n")
+    where = ("--local", str(folder / "store"), "--conf", str(folder / "config.toml"))
+    assert sqsjkr("send", *where, "true").code == 0
+    return sqsjkr("run", *where, "--until-empty", env={"PYTHONPROFILEIMPORTTIME": "1"}).err
+
+
+def test_a_worker_without_a_trust_file_imports_nothing_of_it_and_one_without_keys_no_library(folder: Path) -> None:
+    allowed = f'[producer.me]\nsender = "{ME}"\nmay = "command"\n'
+    assert "sqsjkr.trust" not in imported(folder, "")
+    without_keys = imported(folder, allowed)
+    assert "sqsjkr.trust.authority" in without_keys
+    assert not {"jwt", "cryptography"} & set(without_keys.split())
+    assert "jwt" in imported(folder, f'keys = "deploy.jwks.json"\n{allowed}').split()
+
+
+def test_send_without_a_key_in_kms_imports_no_aws(folder: Path) -> None:
+    where = ("--local", str(folder / "store"))
+    sign = ("--sign", str(folder / "deploy.private.json"))
+    said = sqsjkr("send", *where, *sign, "true", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert said.code == 0
+    assert "botocore" not in said.err
 
 
 def test_without_the_extra_the_error_names_it(folder: Path, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sqsjkr.config import sections
 from sqsjkr.errors import ConfigError
 from sqsjkr.trust import file
 
@@ -147,3 +149,26 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trust\.toml: no such file"):
         file.read(str(tmp_path / "trust.toml"))
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "trust-file.md"
+
+
+def test_every_key_is_in_the_reference() -> None:
+    text = PAGE.read_text()
+    listed = set(re.findall(r"^\| `([a-z_.A-Z]+)`", text, re.MULTILINE)) | {"hook", "hook_on"}
+    keys = {*file._TOP, *file._PRODUCER, *file._JOB}
+    of_jobs = {name for name in sections.JOB if name != "lock_id"}  # said in one row, as in [jobs]
+    assert keys - of_jobs <= {name.removesuffix(".NAME") for name in listed}
+
+
+def test_the_examples_of_the_reference_are_good_trust_files(tmp_path: Path) -> None:
+    """Each block that names a producer or a job, with the keys that it speaks of."""
+    blocks = [
+        block for block in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL) if "[kicker]" not in block
+    ]
+    assert len(blocks) > 2
+    for block in blocks:
+        path = tmp_path / "trust.toml"
+        path.write_text(block)
+        file.read(str(path))

@@ -7,7 +7,6 @@ import json
 import secrets
 from typing import Any, Protocol
 
-from sqsjkr.backends.aws.client import AWS
 from sqsjkr.errors import BackendRefused, ConfigError
 from sqsjkr.trust.keys import INSTALL, KEY_ID, Key, read_private
 from sqsjkr.trust.signature import TYPE, claims_of, header_of
@@ -72,6 +71,9 @@ class KMSSigner:
         self._id = key_id or self._alias.removeprefix("alias/")
         self._audience = audience
         self._life = life
+        # Imported where needed: a key in a file needs no AWS.
+        from sqsjkr.backends.aws.client import AWS  # noqa: PLC0415
+
         self._aws = AWS(profile=profile, region=region)
         self._algorithm = self._kms_algorithm = ""
         self.der = b""
