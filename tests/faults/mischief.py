@@ -9,6 +9,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import daemons
 from faults.checker import Disturbance
@@ -176,13 +177,13 @@ class Mischief:
     def terminate_twice(self, draw: random.Random, seat: Seat | None = None) -> None:
         if seat := seat or self.calm_seat(draw):
             self._stop(seat, signal.SIGTERM, "stopped in a hurry")
-            self.agenda.at(now() + draw.random() * self.lease / 5, lambda: self._signal_again(seat, seat.number))
+            self.agenda.at(now() + draw.random() * self.lease / 5, partial(self._signal_again, seat, seat.number))
 
     def finish(self, draw: random.Random, seat: Seat | None = None) -> None:
         """SIGUSR1, and SIGTERM a lease later, lest its jobs go on for ever."""
         if seat := seat or self.calm_seat(draw):
             self._stop(seat, signal.SIGUSR1, "drained")
-            self.agenda.at(now() + self.lease, lambda: self._signal_again(seat, seat.number))
+            self.agenda.at(now() + self.lease, partial(self._signal_again, seat, seat.number))
 
     def cut(self, draw: random.Random, seat: Seat | None = None, services: tuple[str, ...] = ()) -> None:
         service = draw.choice(services or ("sqs", "dynamodb", "dynamodb", ""))
@@ -278,6 +279,7 @@ class Mischief:
         self.done(name, seat.worker)
 
     def _signal_again(self, seat: Seat, number: int) -> None:
+        """Signal the same daemon again, not one that has taken its seat since."""
         if seat.number == number and seat.daemon.is_running():
             seat.daemon.signal(signal.SIGTERM)
 
