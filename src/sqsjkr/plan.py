@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any
@@ -32,6 +32,10 @@ class Plan:
     def has_own_program(self) -> bool:
         """Whether the job's own program comes first: if that is missing, it is the job's trouble and not the host's."""
         return bool(self.argv) and not self.wrapper and self.argv[0] != "sh"
+
+    def tells(self, news: Iterable[str]) -> bool:
+        """Return whether the hook is to be told of an ending that goes by these words."""
+        return bool(self.hook) and not self.hook_on.isdisjoint(news)
 
     def command_line(self, command: str) -> tuple[bytes, ...]:
         """Return the arguments to execute for a job with this shell command."""

@@ -179,9 +179,9 @@ def news(outcome: Outcome, failures: int) -> tuple[str, ...]:
     return outcome.label, "all"
 
 
-def tell_elsewhere(ending: Ending) -> Ending:
-    """Return how a delivery ends whose hook was cut off: another worker is to have its message, and tell it."""
-    return replace(ending, settlement=Settlement.RETRY, delay=0.0)
+def tell_elsewhere(ending: Ending, delay: float) -> Ending:
+    """Return how a delivery ends whose hook was cut off: whoever gets the message in ``delay`` seconds tells it."""
+    return replace(ending, settlement=Settlement.RETRY, delay=delay)
 
 
 def settle_elsewhere(ending: Ending, *, closing: bool) -> Ending:

@@ -70,7 +70,7 @@ class Settler:
         try:
             given_back = await self._give_back(attempt, None if keeps_claim else ending, within)
             if not await self._hook.tell(attempt, ending):
-                ending = policy.tell_elsewhere(ending)
+                ending = policy.tell_elsewhere(ending, 0.0 if self._closing else self._budget.short_pause)
             if not (ending.settlement is Settlement.KEEP and self._park(attempt, ending)):
                 ending = await self._tell_queue(attempt, ending)
             if keeps_claim:

@@ -13,7 +13,6 @@ from sqsjkr.execution.command import shell
 from sqsjkr.execution.masking import Mask
 from sqsjkr.execution.runner import Runner
 from sqsjkr.outcome import Ending, Exit, NotStarted, Outcome, Reason
-from sqsjkr.plan import Plan
 from sqsjkr.policy import news
 from sqsjkr.runs import Run
 from sqsjkr.supervision.process_tree import MARK
@@ -42,7 +41,7 @@ class Hook:
 
     def wants(self, attempt: Attempt, ending: Ending) -> bool:
         """Return whether a hook is to be told of this ending."""
-        return _wants(attempt.plan, ending.outcome, attempt.failures)
+        return attempt.plan.tells(news(ending.outcome, attempt.failures))
 
     async def tell(self, attempt: Attempt, ending: Ending) -> bool:
         """Run the hook if it wants to know. False if it was cut off: whoever gets the message next tells it again."""
@@ -51,7 +50,7 @@ class Hook:
             return True
         run = attempt.owed or attempt.run(clock.now(), ending)
         outcome = Outcome.of(run.outcome)
-        if outcome is None or not _wants(attempt.plan, outcome, run.failures):
+        if outcome is None or not attempt.plan.tells(news(outcome, run.failures)):
             return True
         async with self._places:
             text = json.dumps(self._facts(attempt, run, outcome, again=again))
@@ -72,7 +71,7 @@ class Hook:
             within=LONGEST,
             event=Event.HOOK_OUTPUT,
         )
-        if isinstance(exit, Exit) and exit.reason not in {None, Reason.TIMEOUT}:
+        if _is_cut_off(exit):
             return False
         if trouble := _trouble(exit):
             emit(
@@ -93,7 +92,7 @@ class Hook:
             "message_id": run.message_id,
             "event_id": run.event_id,
             "lock_id": run.lock_id,
-            "command": self._mask.hide(run.command, env),
+            "command": self._mask.hide(run.command, env, attempt.secrets),
             "failures": run.failures,
             "retries": job.retries if job else 0,
             "exit_status": run.exit_status,
@@ -113,15 +112,16 @@ class Hook:
         }
 
 
-def _wants(plan: Plan, outcome: Outcome, failures: int) -> bool:
-    return bool(plan.hook) and not plan.hook_on.isdisjoint(news(outcome, failures))
-
-
 def _beside(attempt: Attempt) -> Attempt:
     """Return an attempt whose processes are told from the job's: what that left in the background is left alone."""
     told = Attempt(attempt.message, f"h{attempt.id[1:]}", attempt.place)
     told.job, told.plan, told.deleted = attempt.job, attempt.plan, attempt.deleted
     return told
+
+
+def _is_cut_off(exit: Exit | NotStarted) -> bool:  # noqa: A002 - the word of the field
+    """Return whether it is no fault of the hook's: the worker stops, say, or the host is short of processes."""
+    return exit.again if isinstance(exit, NotStarted) else exit.reason not in {None, Reason.TIMEOUT}
 
 
 def _trouble(exit: Exit | NotStarted) -> str:  # noqa: A002 - the word of the field

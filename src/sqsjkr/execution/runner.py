@@ -15,7 +15,8 @@ from sqsjkr.execution.registry import Registry
 from sqsjkr.execution.spawner import Spawner
 from sqsjkr.intake.brake import Brake
 from sqsjkr.journal import Journal
-from sqsjkr.outcome import Exit, NotStarted
+from sqsjkr.outcome import Exit, NotStarted, Outcome
+from sqsjkr.policy import news
 from sqsjkr.telemetry.events import Event, emit, says
 from sqsjkr.telemetry.trace import Tracer
 
@@ -98,7 +99,8 @@ class Runner:
             self._registry.leave(attempt)
         if end.leftovers:
             emit(Event.PROCESS_LEFT, f"{attempt.label}: processes run on in the background", **attempt.facts)
-        tail = self._tail(attempt, output) if end.status or end.reason or attempt.plan.hook else ""
+        is_told = attempt.plan.tells(news(Outcome.SUCCEEDED, attempt.failures))
+        tail = self._tail(attempt, output) if end.status or end.reason or is_told else ""
         return replace(end, by=attempt.ordered_by, seconds=clock.now() - begun, tail=tail)
 
     def _tail(self, attempt: Attempt, output: Output) -> str:
