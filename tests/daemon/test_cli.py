@@ -22,7 +22,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 def options(verb: str) -> set[str]:
-    return set(re.findall(r"--[a-z][a-z-]*", sqsjkr(verb, "--help").out)) - {"--help"}
+    return set(re.findall(r"^  (?:-\w, )?(--[a-z][a-z-]*)", sqsjkr(verb, "--help").out, re.MULTILINE)) - {"--help"}
 
 
 def test_run_until_empty_runs_what_is_there_and_stops_with_0(tmp_path: Path) -> None:
@@ -321,6 +321,21 @@ def test_every_verb_is_a_module_of_its_own(verb: str) -> None:
 
     assert "examples:" in module.EPILOG
     assert f"\n  sqsjkr {verb} " in module.EPILOG
+
+
+def test_bash_completes_verbs_options_and_files(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text("")
+    script = sqsjkr("completion", "bash").out
+
+    def completed(*words: str) -> set[str]:
+        line = f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}"
+        run = f'{script}\n{line}\n_shtab_sqsjkr sqsjkr {shlex.quote(words[-1])}\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
+        shell = subprocess.run(["bash", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return set(shell.stdout.split())
+
+    assert completed("sqsjkr", "se") == {verb for verb in VERBS if verb.startswith("se")}
+    assert completed("sqsjkr", "run", "--log-") == {"--log-level", "--log-format"}
+    assert completed("sqsjkr", "send", "--json", "jo") == {"jobs.jsonl"}
 
 
 def test_every_exit_code_stands_in_the_reference_and_no_other() -> None:

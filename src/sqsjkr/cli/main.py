@@ -35,6 +35,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "learn": "Draft a trust file from the log of what ran.",
         "check": "Look at everything that run needs, and say what to do about it.",
         "setup": "Create the queue, its dead-letter queue and the table, or what is missing of them.",
+        "completion": "Print a script that completes command lines in your shell.",
     }
 )
 """Every verb with its summary. Its options and its code are in ``sqsjkr.cli.VERB``."""
@@ -146,12 +147,12 @@ def _in_our_spelling(argv: Sequence[str]) -> list[str]:
 
 
 def _show_help() -> int:
-    summaries = "\n".join(f"  {verb:<7} {summary}" for verb, summary in VERBS.items())
+    summaries = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
     sys.stdout.write(
         "usage: sqsjkr VERB [options]\n\nRun the shell commands that arrive on an SQS queue.\n\n"
         f"{summaries}\n\n"
         "Options without a verb are those of run. `sqsjkr help VERB` shows a verb's options, examples and exit codes;\n"
-        "`sqsjkr version` shows the version.\n"
+        "`sqsjkr version` shows the version. The documentation is in docs/ of the source: begin with docs/index.md.\n"
     )
     return OK
 
