@@ -14,7 +14,7 @@ import pytest
 
 import daemons
 from daemons import Daemon
-from families import Start, backstop_of, impatient, lives, send, worker_of
+from families import Start, backstop_of, impatient, lives, pid_in, send, sleeper, worker_of
 from servers import wait_until
 from sqsjkr.backends.sqlite.store import FILE
 
@@ -29,6 +29,20 @@ sleep 0.0$1
 echo $1 >> {directory}/ended
 """
 """Its lock is open in all its processes: the kernel frees it when the last of them is gone."""
+
+
+BUG = """
+from sqsjkr.supervision import launcher
+spawn = launcher.spawn
+
+def with_a_bug(program, argv, env, **more):
+    if b"bug" in argv:
+        raise RuntimeError("nobody foresaw this")
+    return spawn(program, argv, env, **more)
+
+launcher.spawn = with_a_bug
+"""
+"""A job with the command "bug" makes the launcher fail."""
 
 
 def lines(file: Path) -> list[str]:
@@ -113,6 +127,16 @@ def test_a_stop_does_not_wait_for_a_launcher_that_stands_still(start: Start, tmp
     assert lines(tmp_path / "ran") == []
     start(command=impatient()).wait_for_line("succeeded")
     assert lines(tmp_path / "ran") == ["2"]
+
+
+def test_a_bug_in_the_launcher_leaves_no_job_alone(start: Start, tmp_path: Path) -> None:
+    send(tmp_path, sleeper(tmp_path, "job"))
+    daemon = start(command=impatient(BUG))
+    job, worker = pid_in(tmp_path, "job"), worker_of(daemon)
+    send(tmp_path, "bug")
+    assert daemon.wait() == 1
+    assert "nobody foresaw this" in daemon.stderr
+    wait_until(lambda: not lives(job) and not lives(worker), description="job and worker were gone")
 
 
 def test_a_trigger_below_a_launcher_is_fed(start: Start, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import resource
 import select
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 
 import spawners
 from daemons import _process as process_of
-from servers import until, wait_until
+from servers import clean_environment, until, wait_until
 from sqsjkr.execution.command import CannotStart
 from sqsjkr.execution.launched_children import _MOST_UNANSWERED, LaunchedChildren
 from sqsjkr.outcome import Reason
@@ -235,6 +237,44 @@ async def test_a_launcher_without_descriptors_may_start_it_later(stdin: bytes | 
     assert descriptors_of(os.getpid()) == before
     assert (await job.run()).status == 0
     assert max(map(int, descriptors_of(launcher()))) < most
+
+
+CROWDED = """
+import asyncio, os, resource, sys, tempfile
+sys.path.insert(0, sys.argv[1])
+import spawners
+from servers import until
+from sqsjkr.execution.command import CannotStart
+from sqsjkr.supervision.guard import guarded
+from test_process import Job
+
+async def crowded():
+    resource.prlimit(os.getppid(), resource.RLIMIT_NPROC, (0, resource.getrlimit(resource.RLIMIT_NPROC)[1]))
+    try:
+        await Job("true").run()
+    except CannotStart as why:
+        print(why, why.again, flush=True)
+    resource.prlimit(os.getppid(), resource.RLIMIT_NPROC, resource.getrlimit(resource.RLIMIT_NPROC))
+    print((await Job("exit 7").run()).status, flush=True)
+
+def work(shared):
+    spawners.below = shared
+    asyncio.run(crowded())
+    return 0
+
+if os.getuid() == 0:  # the limit is none for root
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(guarded(work, silence=10_000.0, backstop_silence=20_000.0))
+"""
+
+
+def test_a_launcher_that_may_have_no_more_processes_may_start_it_later() -> None:
+    command = [sys.executable, "-c", CROWDED, str(Path(spawners.__file__).parent)]
+    environment = clean_environment() | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [f"sh could not be started: {os.strerror(errno.EAGAIN)} True", "7"], done.stderr
 
 
 @below_a_launcher

@@ -82,6 +82,13 @@ async def test_a_job_finds_the_signals_as_a_shell_expects_them() -> None:
     assert job.lines == ["y", str(128 + signal.SIGPIPE)]
 
 
+async def test_no_signal_is_ignored_or_blocked_in_a_job() -> None:
+    job = Job("grep -E '^Sig(Blk|Ign):' /proc/self/status; true")
+    await job.run()
+    standard = (1 << 31) - 1  # the C library's own come after them
+    assert {int(line.split()[1], 16) & standard for line in job.lines} == {0}
+
+
 async def test_a_job_finds_no_descriptor_of_the_daemon() -> None:
     job = Job("ls /proc/$$/fd; true")
     await job.run()
@@ -300,6 +307,42 @@ async def test_a_command_too_long_for_exec_can_never_start() -> None:
         await job.run()
     assert why.value.again is False
     assert job.mark not in job.page.attempts.running()
+
+
+async def test_a_megabyte_of_environment_reaches_the_job() -> None:
+    job = Job("echo $(($(printenv V0 | wc -c) + $(printenv V9 | wc -c)))")
+    job.variables |= {f"V{number}".encode(): b"x" * 100_000 for number in range(10)}
+    await job.run()
+    assert job.lines == ["200002"]
+
+
+async def test_an_environment_too_long_for_exec_can_never_start() -> None:
+    job = Job("true")
+    job.variables |= {f"V{number}".encode(): b"x" * 120_000 for number in range(70)}  # exec takes 6 MiB at most
+    with pytest.raises(CannotStart, match="too long for exec") as why:
+        await job.run()
+    assert why.value.again is False
+
+
+async def test_a_program_that_may_not_be_run_any_more_may_be_run_later(tmp_path: Path) -> None:
+    program, job = tmp_path / "program", Job("")
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    argv = [str(program).encode()]
+    assert (await Job("").shell.run(argv, {}, job.output)).status == 0
+    program.chmod(0o600)
+    with pytest.raises(CannotStart, match="Permission denied") as why:
+        await job.shell.run(argv, {}, job.output)
+    assert (why.value.again, why.value.missing) == (True, True)
+
+
+async def test_a_file_that_is_no_program_can_never_start(tmp_path: Path) -> None:
+    program, job = tmp_path / "program", Job("")
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o755)
+    with pytest.raises(CannotStart, match="Exec format error") as why:
+        await job.shell.run([str(program).encode()], {}, job.output)
+    assert (why.value.again, why.value.missing) == (False, False)
 
 
 async def test_a_nul_can_never_start() -> None:
