@@ -66,8 +66,12 @@ def worker_of(guard: Daemon) -> int:
 
 
 def backstop_of(guard: Daemon) -> int:
-    (found,) = (each.pid for each in daemons.marked(guard._mark) if each.command.endswith("[backstop]"))
-    return found
+    def found() -> list[int]:
+        return [each.pid for each in daemons.marked(guard._mark) if each.command.endswith("[backstop]")]
+
+    wait_until(found, description="the backstop had its title")
+    (backstop,) = found()
+    return backstop
 
 
 def lives(pid: int) -> bool:

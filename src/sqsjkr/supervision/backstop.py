@@ -61,6 +61,7 @@ def stand_by(shared: SharedState, *, silence: float, glance_every: float, title:
             os.close(gone[0])
             for number in _IGNORED:
                 signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)  # blocked by the guard: they would pile up
             os.setsid()
             if os.fork() == 0:  # its parent ends at once, so it becomes a child of the guard's own reaper
                 if title:

@@ -85,12 +85,12 @@ def guarded(
     shared = SharedState()
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited from our parent: no child could be waited for
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    watched = _WATCHED | {number for number in _STRAY if signal.getsignal(number) is signal.SIG_DFL}
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # until each process has handlers of its own
     backstop = stand_by(shared, silence=backstop_silence, glance_every=glance_every, title=title)
     shared.guard = os.getpid()
     shared.adopts_orphans = _prctl(_SET_CHILD_SUBREAPER, 1)
     before = _descendants()
-    watched = _WATCHED | {number for number in _STRAY if signal.getsignal(number) is signal.SIG_DFL}
-    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # until each of the two has handlers of its own
     worker, line = _fork(shared, work, old_mask, title)
     signals = Signals(watched)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
