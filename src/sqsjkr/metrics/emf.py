@@ -87,10 +87,15 @@ async def logging_metrics(parts: Parts, *, every: float = MINUTE) -> AsyncIterat
     lines = Lines(parts)
 
     async def log() -> None:
+        minute_ends = 0.0
         while True:
-            await asyncio.sleep(every - time.time() % every)
-            # It belongs to the minute that has just ended; the middle of it is in it, whatever the clock rounds.
-            _write(parts, lines.next(time.time() - every / 2))
+            now, before = time.time(), minute_ends
+            minute_ends = (now // every + 1) * every
+            if minute_ends == before:  # the sleep ended a moment early
+                minute_ends += every
+            await asyncio.sleep(minute_ends - now)
+            # The line belongs to the minute that has just ended, however late a busy worker writes it.
+            _write(parts, lines.next(minute_ends - every / 2))
 
     task = asyncio.create_task(log())
     try:
