@@ -63,7 +63,7 @@ FIGURES = (
     Figure("latency_p99", "pickup latency, idle daemon, p99 of 200", "ms", most=25),
     Figure("start", "start: exec → first ReceiveMessage", "s", most=0.5),
     Figure("stop", "idle stop: TERM → exit", "s", most=0.5),
-    Figure("idle", "resident, idle: worker's RSS and what the guard has beside it", "MiB", most=50),
+    Figure("idle", "resident, idle: worker's RSS and what the launcher has beside it", "MiB", most=50),
     Figure("idle_pss", "the same as PSS", "MiB"),
     Figure("parked_jobs", "jobs parked by 100 slots behind one taken lock", "", least=1000),
     Figure("parked", "resident with them", "MiB", most=60),

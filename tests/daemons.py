@@ -225,7 +225,9 @@ class Daemon:
         below = descendants(self.pid)
         inside = {self.pid, *(process.pid for process in below)}
         mine = processes().get(self.pid)
-        backstop = mine.command.replace("[guard]", "[backstop]") if mine else ""  # without titles the same as the guard
+        backstop = (
+            mine.command.replace("[launcher]", "[backstop]") if mine else ""
+        )  # without titles the same as the launcher
         strays = [p for p in marked(self._mark) if p.pid not in inside and not (mine and p.command == backstop)]
         return [process for process in below + strays if process.state != "Z"]
 

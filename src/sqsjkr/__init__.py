@@ -1,6 +1,6 @@
 """sqsjkr runs the shell commands that arrive on an Amazon SQS queue: a cron for fleets.
 
-Every name is imported when it is first used: the guard of ``sqsjkr run`` comes through here, and has to stay small.
+Every name is imported when it is first used: the launcher of ``sqsjkr run`` comes through here, and has to stay small.
 The types of the names stand in ``__init__.pyi``.
 """
 

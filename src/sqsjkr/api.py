@@ -1,4 +1,4 @@
-"""``sqsjkr.run``: the worker for Python programs, in a process of its own with a guard, or in this one."""
+"""``sqsjkr.run``: the worker for Python programs, in a process of its own with a launcher, or in this one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(config: Config, *, locker: Locker | None = None, throttler: Throttler | 
 
 
 async def run_async(config: Config, *, locker: Locker | None = None, throttler: Throttler | None = None) -> int:
-    """Run a worker in this event loop, in the main thread, as ``run`` does without a guard.
+    """Run a worker in this event loop, in the main thread, as ``run`` does without a launcher.
 
     It handles the stop signals while it runs. Raises the errors of ``run``.
     """
@@ -68,7 +68,7 @@ async def _run(config: Config, locker: Locker | None, throttler: Throttler | Non
 
 
 def _guarded(work: Callable[[SharedState], int]) -> int:
-    """Run ``work`` under a guard. An error that the worker raises on purpose is raised again in this process."""
+    """Run ``work`` under a launcher. An error that the worker raises on purpose is raised again in this process."""
     with tempfile.TemporaryFile() as note:
 
         def work_and_report(shared: SharedState) -> int:

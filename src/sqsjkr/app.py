@@ -48,8 +48,8 @@ from sqsjkr.runs import HOST, SHORT, Place
 from sqsjkr.settler import Settler
 from sqsjkr.steering.presence import WorkerPresence
 from sqsjkr.steering.steward import Steward
-from sqsjkr.supervision.guard import EXIT_WORKER_DIED, GUARD_IS_DEAD
-from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
+from sqsjkr.supervision.guard import EXIT_WORKER_DIED, LAUNCHER_IS_DEAD
+from sqsjkr.supervision.shared_state import SharedState, launcher_is_dead
 from sqsjkr.telemetry.events import Event, emit
 from sqsjkr.telemetry.job_log import JobLog
 from sqsjkr.telemetry.logs import Logs
@@ -79,13 +79,13 @@ async def run(
     """Run a worker in this event loop until a signal asks it to stop; return the exit code.
 
     ``locker`` and ``throttler`` take the place of the configured ones. If this process is killed, its jobs live on,
-    unless it has a guard: ``sqsjkr.run`` and the command give it one. Raises ``ConfigError``, ``BackendRefused`` (no
+    unless it has a launcher: ``sqsjkr.run`` and the command give it one. Raises ``ConfigError``, ``BackendRefused`` (no
     such queue or table, no right to use it) and ``BindError``; waits for what does not answer yet.
     """
     shared = shared or SharedState()
     stats = Stats(slots=config.max_concurrent_num, follow=until_empty)
     signals = _Signals(shared)
-    pulse = asyncio.create_task(_pulse(shared))  # the guard must not take a slow start for a hang
+    pulse = asyncio.create_task(_pulse(shared))  # the launcher must not take a slow start for a hang
     try:
         async with AsyncExitStack() as stack:
             resources = Resources(config, stack, locker=locker, throttler=throttler, budget=budget)
@@ -111,7 +111,7 @@ async def run(
         many = "a message" if stats.undone == 1 else f"{stats.undone} messages"
         emit(Event.MESSAGE_RETURNED, f"{many} went back to the queue for later: run again for it", level="error")
         return EXIT_LEFT_UNDONE
-    return EXIT_WORKER_DIED if worker.stopping.guard_lost else 0
+    return EXIT_WORKER_DIED if worker.stopping.launcher_lost else 0
 
 
 def _introduction(config: Config, resources: Resources) -> dict[str, Any]:
@@ -242,7 +242,7 @@ class _Signals:
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.current_task()
         self.stopped_early = False
-        self._before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, FINISH, GUARD_IS_DEAD)}
+        self._before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, FINISH, LAUNCHER_IS_DEAD)}
         for number in self._before:
             self._loop.add_signal_handler(number, self._stop_early, number)
 
@@ -251,7 +251,7 @@ class _Signals:
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, worker.stop, f"{number.name} received")
         self._loop.add_signal_handler(FINISH, worker.finish, f"{FINISH.name} received")
-        self._loop.add_signal_handler(GUARD_IS_DEAD, self._guard_may_be_dead, worker)
+        self._loop.add_signal_handler(LAUNCHER_IS_DEAD, self._launcher_may_be_dead, worker)
 
     def close(self) -> None:
         """Make signals do what they did before."""
@@ -260,12 +260,12 @@ class _Signals:
             if handler is not None:  # None: it was not Python's
                 signal.signal(number, handler)
 
-    def _guard_may_be_dead(self, worker: Worker) -> None:
-        if guard_is_dead(self._shared):  # else the signal is a stray one
-            worker.guard_is_lost()
+    def _launcher_may_be_dead(self, worker: Worker) -> None:
+        if launcher_is_dead(self._shared):  # else the signal is a stray one
+            worker.launcher_is_lost()
 
     def _stop_early(self, number: signal.Signals) -> None:
-        if number == GUARD_IS_DEAD and not guard_is_dead(self._shared):  # a stray one
+        if number == LAUNCHER_IS_DEAD and not launcher_is_dead(self._shared):  # a stray one
             return
         emit(Event.WORKER_STOPPING, f"{number.name} received before the first job")
         emit(Event.WORKER_STOPPED, "stopped")

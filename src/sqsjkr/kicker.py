@@ -105,7 +105,7 @@ class Kicker:
         self._registry.end_all(reason, at_once=at_once)
 
     def end_overdue(self, now: float) -> float:
-        """End what lost its lease or ran out of time; return when the guard must see the next locked job ended."""
+        """End what lost its lease or ran out of time; return when the launcher must see the next locked job ended."""
         return self._registry.end_overdue(now)
 
     def give_up(self) -> None:

@@ -92,7 +92,7 @@ class Reason(Enum):
 
     STOP = ("the worker is stopping", Outcome.INTERRUPTED)
     LEASE = ("lease lost", Outcome.INTERRUPTED)
-    GUARD = ("the guard is dead", Outcome.INTERRUPTED)
+    LAUNCHER = ("the launcher is dead", Outcome.INTERRUPTED)
     TIMEOUT = ("its time limit is over", Outcome.TIMED_OUT)
     CANCEL = ("cancelled", Outcome.CANCELLED)
     REQUEUE = ("sent back to the queue", Outcome.INTERRUPTED)

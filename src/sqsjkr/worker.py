@@ -72,7 +72,7 @@ class Worker:
         emit(Event.WORKER_STARTED, description, **facts)
         try:
             await asyncio.wait({filling, starting, ticking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            self._kicker.close(Reason.GUARD if self.stopping.guard_lost else Reason.STOP)
+            self._kicker.close(Reason.LAUNCHER if self.stopping.launcher_lost else Reason.STOP)
             await _cancelled(filling)  # the long poll ends with its connection
             await _cancelled(starting)
             await self._drain()
@@ -100,11 +100,11 @@ class Worker:
         self.stopping.request(float("inf"))
         self._changed.set()
 
-    def guard_is_lost(self) -> None:
-        """End all jobs now, while we can: the guard that would end them if we died is dead."""
-        self.stopping.guard_lost = True
-        self._kicker.close(Reason.GUARD)
-        self._kicker.end_all(Reason.GUARD, at_once=True)
+    def launcher_is_lost(self) -> None:
+        """End all jobs now, while we can: the launcher that would end them if we died is dead."""
+        self.stopping.launcher_lost = True
+        self._kicker.close(Reason.LAUNCHER)
+        self._kicker.end_all(Reason.LAUNCHER, at_once=True)
         self.stopping.request(0.0)
         self.stopping.force()
         self._changed.set()
@@ -158,7 +158,7 @@ class Worker:
             await asyncio.sleep(self._budget.tick)
 
     def _hand_back(self, messages: list[Message], why: str, delay: float) -> None:
-        """Not awaited: the tick must go on while the queue does not answer, or the guard takes the worker for hung."""
+        """Not awaited: the tick must go on while the queue does not answer, or the worker is taken for hung."""
         if messages:
             many = "a message goes" if len(messages) == 1 else f"{len(messages)} messages go"
             which = ", ".join(message.id for message in messages[:_NAMED])
@@ -176,7 +176,7 @@ class Worker:
         while (slots.busy or self._kicker.unsettled) and (grace := self.stopping.grace_left()) > 0:
             await self._wait(lambda: not (slots.busy or self._kicker.unsettled), min(grace, self._budget.tick))
         if slots.busy:
-            self._kicker.end_all(Reason.STOP, at_once=self.stopping.guard_lost)
+            self._kicker.end_all(Reason.STOP, at_once=self.stopping.launcher_lost)
             await self._wait(lambda: not slots.busy, self._grace.kill_after + words)
         await self._wait(lambda: not (slots.unsettled or self._returning), words)
         self._kicker.give_up()
@@ -198,7 +198,7 @@ class _Stop:
     def __init__(self) -> None:
         self._requested = asyncio.Event()
         self._grace_ends = float("inf")
-        self.guard_lost = False
+        self.launcher_lost = False
 
     @property
     def requested(self) -> bool:

@@ -59,15 +59,15 @@ def pid_in(tmp_path: Path, name: str) -> int:
     return int((tmp_path / name).read_text())
 
 
-def worker_of(guard: Daemon) -> int:
-    """The guard's eldest child."""
-    wait_until(lambda: daemons.descendants(guard.pid), description="the worker was there")
-    return min(daemons.descendants(guard.pid), key=lambda process: process.started).pid
+def worker_of(launcher: Daemon) -> int:
+    """The launcher's eldest child."""
+    wait_until(lambda: daemons.descendants(launcher.pid), description="the worker was there")
+    return min(daemons.descendants(launcher.pid), key=lambda process: process.started).pid
 
 
-def backstop_of(guard: Daemon) -> int:
+def backstop_of(launcher: Daemon) -> int:
     def found() -> list[int]:
-        return [each.pid for each in daemons.marked(guard._mark) if each.command.endswith("[backstop]")]
+        return [each.pid for each in daemons.marked(launcher._mark) if each.command.endswith("[backstop]")]
 
     wait_until(found, description="the backstop had its title")
     (backstop,) = found()

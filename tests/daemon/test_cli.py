@@ -289,7 +289,7 @@ def test_a_worker_that_is_killed_is_exit_3(daemon: Callable[..., Daemon], tmp_pa
     assert begun.wait() == 3
 
 
-def test_the_guard_stays_small_and_knows_no_event_loop(daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_the_launcher_stays_small_and_knows_no_event_loop(daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     begun = daemon("--local", str(tmp_path))
     begun.wait_for_line("worker.started")
     (worker,) = begun.tree()

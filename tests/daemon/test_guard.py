@@ -79,92 +79,92 @@ class Family:
 
 def test_the_jobs_of_a_killed_worker_die_and_what_finished_jobs_left_does_not(start: Start, tmp_path: Path) -> None:
     family = Family(tmp_path)
-    guard = start()
+    launcher = start()
     family.wait()
-    os.kill(worker_of(guard), signal.SIGKILL)
+    os.kill(worker_of(launcher), signal.SIGKILL)
     family.wait_until_dead()
-    assert guard.wait() == EXIT_WORKER_DIED
-    guard.wait_for_line("guard.killed  the worker was ended by SIGKILL")
+    assert launcher.wait() == EXIT_WORKER_DIED
+    launcher.wait_for_line("guard.killed  the worker was ended by SIGKILL")
 
 
-def test_the_jobs_of_a_killed_guard_die_and_the_worker_with_them(start: Start, tmp_path: Path) -> None:
+def test_the_jobs_of_a_killed_launcher_die_and_the_worker_with_them(start: Start, tmp_path: Path) -> None:
     family = Family(tmp_path)
-    guard = start()
+    launcher = start()
     family.wait()
-    worker = worker_of(guard)
-    guard.signal(signal.SIGKILL)
+    worker = worker_of(launcher)
+    launcher.signal(signal.SIGKILL)
     family.wait_until_dead()
     wait_until(lambda: not lives(worker), description="the worker was gone")
 
 
 def test_the_jobs_of_a_killed_process_group_die(start: Start, tmp_path: Path) -> None:
     family = Family(tmp_path)
-    guard = start(command=("setsid", *RUN))
+    launcher = start(command=("setsid", *RUN))
     family.wait()
-    worker = worker_of(guard)
-    assert os.getpgid(guard.pid) == guard.pid
-    os.killpg(guard.pid, signal.SIGKILL)
+    worker = worker_of(launcher)
+    assert os.getpgid(launcher.pid) == launcher.pid
+    os.killpg(launcher.pid, signal.SIGKILL)
     family.wait_until_dead()
     wait_until(lambda: not lives(worker), description="the worker was gone")
 
 
-def test_the_jobs_die_when_guard_and_worker_are_killed_in_one_moment(start: Start, tmp_path: Path) -> None:
+def test_the_jobs_die_when_launcher_and_worker_are_killed_in_one_moment(start: Start, tmp_path: Path) -> None:
     family = Family(tmp_path)
-    guard = start()
+    launcher = start()
     family.wait()
-    both = guard.pid, worker_of(guard)
+    both = launcher.pid, worker_of(launcher)
     for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that neither begins what the other should do
         for pid in both:
             os.kill(pid, number)
     family.wait_until_dead()
-    guard.wait_for_line("guard and worker died together")
+    launcher.wait_for_line("launcher and worker died together")
 
 
-def test_the_jobs_die_when_guard_and_worker_are_frozen_in_one_moment(start: Start, tmp_path: Path) -> None:
+def test_the_jobs_die_when_launcher_and_worker_are_frozen_in_one_moment(start: Start, tmp_path: Path) -> None:
     family = Family(tmp_path)
-    guard = start(command=impatient())
+    launcher = start(command=impatient())
     family.wait()
-    for pid in (worker_of(guard), guard.pid):
+    for pid in (worker_of(launcher), launcher.pid):
         os.kill(pid, signal.SIGSTOP)
     family.wait_until_dead()
-    guard.wait()
+    launcher.wait()
 
 
 def test_the_jobs_of_a_frozen_worker_die(start: Start, tmp_path: Path) -> None:
     family = Family(tmp_path)
-    guard = start(command=impatient())
+    launcher = start(command=impatient())
     family.wait()
-    os.kill(worker_of(guard), signal.SIGSTOP)
+    os.kill(worker_of(launcher), signal.SIGSTOP)
     family.wait_until_dead()
-    assert guard.wait() == EXIT_WORKER_DIED
-    guard.wait_for_line("has been silent for 4.5s")
+    assert launcher.wait() == EXIT_WORKER_DIED
+    launcher.wait_for_line("has been silent for 4.5s")
 
 
 def test_the_jobs_of_a_worker_whose_event_loop_is_blocked_die(start: Start, tmp_path: Path) -> None:
     family = Family(tmp_path)
-    guard = start(command=impatient(BLOCKING))
+    launcher = start(command=impatient(BLOCKING))
     family.wait()
     send(tmp_path, "block")
     family.wait_until_dead()
-    assert guard.wait() == EXIT_WORKER_DIED
+    assert launcher.wait() == EXIT_WORKER_DIED
 
 
 @pytest.mark.slow
 def test_a_frozen_worker_is_noticed_under_the_products_own_lease_budget(start: Start, tmp_path: Path) -> None:
     send(tmp_path, sleeper(tmp_path, "job"))
-    guard = start()
+    launcher = start()
     job = pid_in(tmp_path, "job")
-    os.kill(worker_of(guard), signal.SIGSTOP)
+    os.kill(worker_of(launcher), signal.SIGSTOP)
     wait_until(lambda: not lives(job), description="the job was dead")
-    assert guard.wait() == EXIT_WORKER_DIED
+    assert launcher.wait() == EXIT_WORKER_DIED
 
 
 def test_the_job_of_a_killed_worker_runs_again(start: Start, tmp_path: Path) -> None:
     send(tmp_path, f"echo $SQSJKR_RECEIVE_COUNT >> {tmp_path}/runs; [ -e {tmp_path}/end ] || sleep 86400")
-    guard = start(command=impatient())
+    launcher = start(command=impatient())
     wait_until((tmp_path / "runs").exists, description="the job ran")
-    os.kill(worker_of(guard), signal.SIGKILL)
-    assert guard.wait() == EXIT_WORKER_DIED
+    os.kill(worker_of(launcher), signal.SIGKILL)
+    assert launcher.wait() == EXIT_WORKER_DIED
 
     (tmp_path / "end").touch()
     again = start(command=impatient())
@@ -178,17 +178,17 @@ def test_the_job_of_a_killed_worker_runs_again(start: Start, tmp_path: Path) -> 
 
 def test_what_loses_its_parent_leaves_no_zombie(start: Start, tmp_path: Path) -> None:
     send(tmp_path, f"(sh -c 'echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid' &)")
-    guard = start()
+    launcher = start()
     orphan = pid_in(tmp_path, "pid")
     wait_until(lambda: daemons._process(orphan) is None, description="the orphan was reaped")
-    assert guard.is_running()
+    assert launcher.is_running()
 
 
 def test_what_finished_jobs_left_outlives_an_orderly_stop(start: Start, tmp_path: Path) -> None:
     send(tmp_path, f"setsid {sleeper(tmp_path, 'left')} > /dev/null 2>&1 &")
-    guard = start("--until-empty")
+    launcher = start("--until-empty")
     left = pid_in(tmp_path, "left")
-    assert guard.wait() == 0
+    assert launcher.wait() == 0
     assert lives(left)
 
 
@@ -202,36 +202,36 @@ def test_the_exit_code_is_the_workers(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_stop_signal_reaches_the_worker(start: Start, tmp_path: Path, number: signal.Signals) -> None:
-    guard = start()
-    guard.wait_for_line("worker.started")
-    guard.signal(number)
-    assert guard.wait() == 0
-    guard.wait_for_line(f"{number.name} received")
+    launcher = start()
+    launcher.wait_for_line("worker.started")
+    launcher.signal(number)
+    assert launcher.wait() == 0
+    launcher.wait_for_line(f"{number.name} received")
     assert not (tmp_path / "stats.sock").exists()
 
 
 def test_a_second_signal_ends_the_grace_period(start: Start, tmp_path: Path) -> None:
     send(tmp_path, sleeper(tmp_path, "job"))
-    guard = start("--local", str(tmp_path / "store"), config="[kicker]\ngrace_period = 86400\n")
+    launcher = start("--local", str(tmp_path / "store"), config="[kicker]\ngrace_period = 86400\n")
     job = pid_in(tmp_path, "job")
-    guard.signal(signal.SIGTERM)
-    guard.wait_for_line("worker.stopping")
+    launcher.signal(signal.SIGTERM)
+    launcher.wait_for_line("worker.stopping")
     assert lives(job)
-    guard.signal(signal.SIGTERM)
-    assert guard.wait() == 0
+    launcher.signal(signal.SIGTERM)
+    assert launcher.wait() == 0
     assert not lives(job)
 
 
 def test_an_orderly_stop_ends_every_process_of_the_running_jobs(start: Start, tmp_path: Path) -> None:
     family = Family(tmp_path)
-    guard = start()
+    launcher = start()
     family.wait()
-    guard.signal(signal.SIGTERM)
-    guard.wait_for_line("worker.stopping")
-    guard.signal(signal.SIGTERM)
-    assert guard.wait() == 0
+    launcher.signal(signal.SIGTERM)
+    launcher.wait_for_line("worker.stopping")
+    launcher.signal(signal.SIGTERM)
+    assert launcher.wait() == 0
     family.wait_until_dead()
-    assert "guard.killed" not in guard.stderr
+    assert "guard.killed" not in launcher.stderr
 
 
 def test_many_jobs_are_stopped_in_order(start: Start, tmp_path: Path) -> None:
@@ -239,113 +239,115 @@ def test_many_jobs_are_stopped_in_order(start: Start, tmp_path: Path) -> None:
     background = "sleep 86400 & " * 4
     send(tmp_path, *(f"{background} : > {tmp_path}/begun.{number}; wait" for number in range(jobs)))
     config = f"[kicker]\nmax_concurrent_num = {jobs}\ngrace_period = 0\n"
-    guard = start("--local", str(tmp_path / "store"), config=config)
+    launcher = start("--local", str(tmp_path / "store"), config=config)
     wait_until(lambda: len(list(tmp_path.glob("begun.*"))) == jobs, description="all ran")
-    guard.signal(signal.SIGTERM)
-    assert guard.wait() == 0
-    assert sum(" interrupted " in line for line in guard.lines) == jobs
-    assert "guard.killed" not in guard.stderr
+    launcher.signal(signal.SIGTERM)
+    assert launcher.wait() == 0
+    assert sum(" interrupted " in line for line in launcher.lines) == jobs
+    assert "guard.killed" not in launcher.stderr
 
 
 def test_usr1_before_the_worker_has_handlers_is_a_stop(start: Start, tmp_path: Path) -> None:
-    guard = start(command=waiting(tmp_path))
+    launcher = start(command=waiting(tmp_path))
     wait_until((tmp_path / "begun").exists, description="the worker ran")
-    guard.signal(signal.SIGUSR1)
-    assert guard.wait() == 0
+    launcher.signal(signal.SIGUSR1)
+    assert launcher.wait() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE])
-def test_a_stray_signal_ends_neither_guard_nor_worker_nor_backstop(
+def test_a_stray_signal_ends_neither_launcher_nor_worker_nor_backstop(
     start: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
-    guard = start(command=waiting(tmp_path))
+    launcher = start(command=waiting(tmp_path))
     wait_until((tmp_path / "begun").exists, description="the worker ran")
-    all_three = guard.pid, worker_of(guard), backstop_of(guard)
+    all_three = launcher.pid, worker_of(launcher), backstop_of(launcher)
     for pid in all_three:
         os.kill(pid, number)
     wait_until(lambda: all(map(has_taken_its_signals, all_three)), description="the signals were taken")
     assert [lives(pid) for pid in all_three] == [True] * 3
     (tmp_path / "end").touch()
-    assert guard.wait() == 7
+    assert launcher.wait() == 7
 
 
 def test_a_stray_usr2_ends_no_job(start: Start, tmp_path: Path) -> None:
     send(tmp_path, f"touch {tmp_path}/begun; until [ -e {tmp_path}/end ]; do sleep 0.05; done")
-    guard = start()
+    launcher = start()
     wait_until((tmp_path / "begun").exists, description="the job ran")
-    for pid in (guard.pid, worker_of(guard)):
+    for pid in (launcher.pid, worker_of(launcher)):
         os.kill(pid, signal.SIGUSR2)
 
     send(tmp_path, f"touch {tmp_path}/next")
     wait_until((tmp_path / "next").exists, description="the next job ran")
     (tmp_path / "end").touch()
-    wait_until(lambda: guard.stderr.count("succeeded") == 2, description="both ended by themselves")
-    assert "worker.stopping" not in guard.stderr
+    wait_until(lambda: launcher.stderr.count("succeeded") == 2, description="both ended by themselves")
+    assert "worker.stopping" not in launcher.stderr
 
 
 def test_usr1_lets_running_jobs_end_and_takes_no_new_ones(start: Start, tmp_path: Path) -> None:
     send(tmp_path, f"touch {tmp_path}/begun; until [ -e {tmp_path}/end ]; do sleep 0.05; done")
     config = "[kicker]\nmax_concurrent_num = 1\ngrace_period = 0\n"
-    guard = start("--local", str(tmp_path / "store"), config=config)
+    launcher = start("--local", str(tmp_path / "store"), config=config)
     wait_until((tmp_path / "begun").exists, description="the job ran")
-    guard.signal(signal.SIGUSR1)
-    guard.wait_for_line("worker.stopping")
+    launcher.signal(signal.SIGUSR1)
+    launcher.wait_for_line("worker.stopping")
     send(tmp_path, f"touch {tmp_path}/new")
     (tmp_path / "end").touch()
-    assert guard.wait() == 0
-    assert " succeeded " in guard.stderr
+    assert launcher.wait() == 0
+    assert " succeeded " in launcher.stderr
     assert not (tmp_path / "new").exists()
 
 
 def test_usr1_does_not_end_the_backstop(start: Start, tmp_path: Path) -> None:
-    guard = start(command=waiting(tmp_path))
+    launcher = start(command=waiting(tmp_path))
     wait_until((tmp_path / "begun").exists, description="the worker ran")
-    backstop = backstop_of(guard)
+    backstop = backstop_of(launcher)
     os.kill(backstop, signal.SIGUSR1)
     wait_until(lambda: has_taken_its_signals(backstop), description="the signal was taken")
     assert lives(backstop)
 
 
 def test_a_worker_without_handlers_ends_with_its_guard(start: Start, tmp_path: Path) -> None:
-    guard = start(command=waiting(tmp_path))
+    launcher = start(command=waiting(tmp_path))
     wait_until((tmp_path / "begun").exists, description="the worker ran")
-    worker, backstop = worker_of(guard), backstop_of(guard)
-    guard.signal(signal.SIGKILL)
+    worker, backstop = worker_of(launcher), backstop_of(launcher)
+    launcher.signal(signal.SIGKILL)
     wait_until(lambda: not lives(worker) and not lives(backstop), description="worker and backstop were gone")
 
 
-def test_guard_worker_and_backstop_have_titles_of_their_own(start: Start, tmp_path: Path) -> None:
-    guard = start()
-    guard.wait_for_line("worker.started")
-    command = f"sqsjkr run --stats-socket {guard.directory}/stats.sock --local {tmp_path}/store"
-    roles = {process.pid: process.command for process in daemons.marked(guard._mark)}  # their environment is readable
+def test_launcher_worker_and_backstop_have_titles_of_their_own(start: Start, tmp_path: Path) -> None:
+    launcher = start()
+    launcher.wait_for_line("worker.started")
+    command = f"sqsjkr run --stats-socket {launcher.directory}/stats.sock --local {tmp_path}/store"
+    roles = {
+        process.pid: process.command for process in daemons.marked(launcher._mark)
+    }  # their environment is readable
     assert roles == {
-        guard.pid: f"{command} [guard]",
-        worker_of(guard): f"{command} [worker]",
-        backstop_of(guard): f"{command} [backstop]",
+        launcher.pid: f"{command} [launcher]",
+        worker_of(launcher): f"{command} [worker]",
+        backstop_of(launcher): f"{command} [backstop]",
     }
 
 
 def test_a_title_that_is_too_long_is_cut_before_the_role() -> None:
     script = (
         "from pathlib import Path; from sqsjkr.supervision.process_title import set_title; "
-        "set_title('x' * 100_000, 'guard'); "
+        "set_title('x' * 100_000, 'launcher'); "
         "print(Path('/proc/self/cmdline').read_text().rstrip(chr(0)), Path('/proc/self/environ').read_text())"
     )
     command = [sys.executable, "-c", script]
     environment = {"PATH": os.environ["PATH"], "TITLE": "none"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    title, _, rest = done.stdout.partition(" [guard] ")
-    assert len(f"{title} [guard]") == len("\0".join(command))
+    title, _, rest = done.stdout.partition(" [launcher] ")
+    assert len(f"{title} [launcher]") == len("\0".join(command))
     assert "TITLE=none" in rest
 
 
 def test_a_stop_while_it_is_being_started_is_orderly(start: Start) -> None:
-    guard = start()
-    wait_until(lambda: daemons.descendants(guard.pid), description="the worker was forked")
-    guard.signal(signal.SIGTERM)
-    assert guard.wait() == 0
-    assert "guard.killed" not in guard.stderr
+    launcher = start()
+    wait_until(lambda: daemons.descendants(launcher.pid), description="the worker was forked")
+    launcher.signal(signal.SIGTERM)
+    assert launcher.wait() == 0
+    assert "guard.killed" not in launcher.stderr
 
 
 def test_a_stop_while_aws_does_not_answer_is_orderly(start: Start) -> None:
@@ -358,10 +360,10 @@ def test_a_stop_while_aws_does_not_answer_is_orderly(start: Start) -> None:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         config = '[account]\nid = "123456789012"\nregion = "us-east-1"\n[sqs]\nqueue_name = "jobs"\n'
-        guard = start(config=config, env=clean_environment() | aws)
+        launcher = start(config=config, env=clean_environment() | aws)
         connection, _ = deaf.accept()
-        guard.signal(signal.SIGTERM)
-        assert guard.wait() == 0
+        launcher.signal(signal.SIGTERM)
+        assert launcher.wait() == 0
         connection.close()
 
 
@@ -370,6 +372,6 @@ def test_a_daemon_whose_parent_ignores_its_children_still_sees_jobs_end(start: S
         "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     )
     send(tmp_path, "exit 7")
-    guard = start("--until-empty", command=(sys.executable, "-c", ignoring, *RUN))
-    guard.wait_for_line("errored exit status 7")
-    assert guard.wait() == 0
+    launcher = start("--until-empty", command=(sys.executable, "-c", ignoring, *RUN))
+    launcher.wait_for_line("errored exit status 7")
+    assert launcher.wait() == 0

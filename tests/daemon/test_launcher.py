@@ -39,8 +39,8 @@ def test_everything_about_commands_holds_below_a_launcher() -> None:
 def launcher() -> int:
     """The pid of the launcher above this test."""
     assert spawners.below is not None
-    assert spawners.below.guard == os.getppid()
-    return spawners.below.guard
+    assert spawners.below.launcher == os.getppid()
+    return spawners.below.launcher
 
 
 @contextmanager
@@ -95,7 +95,9 @@ async def test_the_event_loop_goes_on_while_the_launcher_is_stopped(tmp_path: Pa
         begun = asyncio.get_running_loop().time()
         await until(lambda: asyncio.get_running_loop().time() > begun + 0.2, description="the loop went round")
         assert not any(task.done() for task in running)
-        assert all(job.mark in job.page.attempts.running() for job in jobs), "guard and backstop count them as running"
+        assert all(job.mark in job.page.attempts.running() for job in jobs), (
+            "launcher and backstop count them as running"
+        )
         assert list(tmp_path.iterdir()) == []
     assert [(await task).status for task in running] == [0, 0, 0]
 
@@ -175,8 +177,8 @@ async def test_a_launcher_that_does_not_say_whether_a_job_runs_is_killed(tmp_pat
     sent.shell.interrupt(Reason.LEASE, kill_after=0.1)
     ends = await asyncio.gather(*running)
     assert ends[0].reason is Reason.LEASE
-    assert {end.reason for end in ends[1:]} == {Reason.GUARD}
-    assert os.getppid() != spawner().shared.guard, "it is dead"
+    assert {end.reason for end in ends[1:]} == {Reason.LAUNCHER}
+    assert os.getppid() != spawner().shared.launcher, "it is dead"
     assert list(tmp_path.iterdir()) == []
     assert spawner().shared.attempts.running() == {}
 
@@ -195,7 +197,7 @@ async def test_when_the_launcher_dies_every_job_is_gone_before_its_end_is_known(
     ends = await asyncio.gather(*running, *starting)
     late = [int(file.read_text()) for file in tmp_path.glob("late.*") if file.read_text()]
     assert not any(map(lives, [*pids, *late]))
-    assert {end.reason for end in ends} == {Reason.GUARD}
+    assert {end.reason for end in ends} == {Reason.LAUNCHER}
     assert spawner().shared.attempts.running() == {}
 
 
@@ -204,8 +206,8 @@ async def test_nothing_is_started_when_the_launcher_is_dead(tmp_path: Path) -> N
     spawner()
     os.kill(launcher(), signal.SIGKILL)
     job = Job(f": > {tmp_path}/begun")
-    assert (await job.run()).reason is Reason.GUARD
-    assert (await Job(f": > {tmp_path}/begun").run()).reason is Reason.GUARD
+    assert (await job.run()).reason is Reason.LAUNCHER
+    assert (await Job(f": > {tmp_path}/begun").run()).reason is Reason.LAUNCHER
     assert not (tmp_path / "begun").exists()
 
 
@@ -220,7 +222,7 @@ async def test_an_end_that_the_launcher_reported_before_it_died_counts(tmp_path:
     wait_until(lambda: job.page.attempts.leader(0) == REAPED, description="the launcher knew that it had ended")
     wait_until(lambda: state_of(launcher()) == "S", description="it had said so, and slept")
     os.kill(launcher(), signal.SIGKILL)
-    wait_until(lambda: os.getppid() != job.page.guard, description="it was dead")
+    wait_until(lambda: os.getppid() != job.page.launcher, description="it was dead")
     assert (await running).status == 7
 
 

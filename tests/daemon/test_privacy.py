@@ -45,7 +45,7 @@ for pid in everyone:
         title = open(f"/proc/{pid}/cmdline", "rb").read().replace(b"\\0", b" ").decode().strip()
     except OSError:
         continue
-    for role in ("guard", "worker", "backstop"):
+    for role in ("launcher", "worker", "backstop"):
         if sys.argv[1] in title and title.rstrip().endswith(f"[{role}]"):
             daemon[role] = tries(pid)
 own = len(open(f"/proc/{os.getppid()}/environ").read())
@@ -102,7 +102,7 @@ def spied(home: Path, env: dict[str, str]) -> Spied:
 
 def test_a_job_reads_neither_environment_nor_memory_of_the_daemon(spied: Spied) -> None:
     seen = spied('job_aws = "none"')
-    assert set(seen["daemon"]) == {"guard", "worker", "backstop"}
+    assert set(seen["daemon"]) == {"launcher", "worker", "backstop"}
     for role, found in seen["daemon"].items():
         assert "read" not in found.values(), role
         assert found["ptrace"] == "Operation not permitted", role
@@ -123,11 +123,11 @@ def test_with_a_list_of_names_a_job_gets_those_and_ours(spied: Spied) -> None:
     assert ours <= names
 
 
-@pytest.mark.parametrize("victim", ["worker", "guard"])
+@pytest.mark.parametrize("victim", ["worker", "launcher"])
 def test_the_jobs_of_an_unprivileged_daemon_that_is_killed_die_with_it(
     home: Path, env: dict[str, str], victim: str
 ) -> None:
-    """Closed to jobs, guard and worker are closed to each other, too: they find jobs all the same."""
+    """Closed to jobs, launcher and worker are closed to each other, too: they find jobs all the same."""
     store = str(home / "store")
     job = f"echo $$ > {home}/job; setsid sh -c 'echo $$ > {home}/child; exec sleep 600'"
     subprocess.run(as_nobody("send", "--local", store, job), env=env, check=True, capture_output=True)

@@ -55,7 +55,7 @@ class StartedCancel:
 
 
 def kill(daemon: Daemon) -> None:
-    """Kill the worker; its guard ends its jobs, and exits."""
+    """Kill the worker; its launcher ends its jobs, and exits."""
     [worker] = [each for each in daemon.tree() if each.command.endswith("[worker]")]
     worker.kill()
     assert daemon.wait() == 3

@@ -74,7 +74,7 @@ class Seat:
 
     @property
     def log(self) -> list[str]:
-        """What all daemons said that ever sat here; a worker may go on for a while when its guard is gone."""
+        """What all daemons said that ever sat here; a worker may go on for a while when its launcher is gone."""
         return [f"{name} {line}" for name, daemon in self._daemons.items() for line in list(daemon.lines)]
 
     def start(self) -> None:
@@ -135,12 +135,12 @@ class Mischief:
                 worker.kill()
             self.done("worker killed", seat.worker)
 
-    def kill_guard(self, draw: random.Random, seat: Seat | None = None) -> None:
+    def kill_launcher(self, draw: random.Random, seat: Seat | None = None) -> None:
         if seat := seat or self.calm_seat(draw):
-            self._disturb(seat, "guard killed", 0)
+            self._disturb(seat, "launcher killed", 0)
             seat.hurt = True
             seat.daemon.signal(signal.SIGKILL)
-            self.done("guard killed", seat.worker)
+            self.done("launcher killed", seat.worker)
 
     def kill_both(self, draw: random.Random, seat: Seat | None = None) -> None:
         if seat := seat or self.calm_seat(draw):
@@ -162,13 +162,13 @@ class Mischief:
             self._freeze(seat, worker, seconds)
             self.done("worker frozen", f"{seat.worker} for {seconds:.1f}s")
 
-    def freeze_guard(self, draw: random.Random, seat: Seat | None = None) -> None:
+    def freeze_launcher(self, draw: random.Random, seat: Seat | None = None) -> None:
         seconds = draw.choice([0.3, 1.5, 3.0]) * self.lease
         seat = seat or self.calm_seat(draw)
-        guard = daemons.processes().get(seat.daemon.pid) if seat else None
-        if seat and guard:
-            self._freeze(seat, guard, seconds)
-            self.done("guard frozen", f"{seat.worker} for {seconds:.1f}s")
+        launcher = daemons.processes().get(seat.daemon.pid) if seat else None
+        if seat and launcher:
+            self._freeze(seat, launcher, seconds)
+            self.done("launcher frozen", f"{seat.worker} for {seconds:.1f}s")
 
     def terminate(self, draw: random.Random, seat: Seat | None = None) -> None:
         if seat := seat or self.calm_seat(draw):

@@ -33,7 +33,7 @@ class Pair:
 
 
 _STOPS = (Mischief.terminate, Mischief.terminate_twice, Mischief.finish)
-_KILLS = (Mischief.kill_worker, Mischief.kill_guard, Mischief.kill_both)
+_KILLS = (Mischief.kill_worker, Mischief.kill_launcher, Mischief.kill_both)
 _CUTS = tuple(partial(Mischief.cut, services=(service,)) for service in ("dynamodb", "sqs", ""))
 PAIRS = {
     "outage-and-stop": Pair(text="cut off from table, queue or both, and stopped", one=_CUTS, other=_STOPS),
@@ -68,7 +68,9 @@ PAIRS = {
         text="answers of one operation are lost, and the worker is stopped", one=(Mischief.lose_answers,), other=_STOPS
     ),
     "freeze-and-outage": Pair(
-        text="worker or guard frozen, and cut off", one=(Mischief.freeze_worker, Mischief.freeze_guard), other=_CUTS
+        text="worker or launcher frozen, and cut off",
+        one=(Mischief.freeze_worker, Mischief.freeze_launcher),
+        other=_CUTS,
     ),
     "stop-and-kill": Pair(text="killed while it drains", one=_STOPS, other=_KILLS, ends=True),
     "clock-and-redelivery": Pair(

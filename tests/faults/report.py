@@ -11,10 +11,10 @@ from faults.workers import LEASE
 
 FAULTS = {
     "kill_worker": 3,
-    "kill_guard": 2,
+    "kill_launcher": 2,
     "kill_both": 2,
     "freeze_worker": 2,
-    "freeze_guard": 1,
+    "freeze_launcher": 1,
     "terminate": 1,
     "cut": 4,
     "weather": 3,

@@ -14,7 +14,7 @@ from faults.report import Plan
 from fleet import Fleet
 
 SEED = int(os.environ.get("SQSJKR_FAULT_SEED", "11"))
-GENTLE = {"weather": 3, "redeliver": 2, "clock": 1, "freeze_guard": 1}
+GENTLE = {"weather": 3, "redeliver": 2, "clock": 1, "freeze_launcher": 1}
 
 
 @pytest.mark.slow

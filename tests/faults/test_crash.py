@@ -74,7 +74,7 @@ def test_a_job_whose_end_was_noted_does_not_run_again_if_its_worker_died_before_
     assert history.jobs("begin") == ["job"]
 
 
-@pytest.mark.parametrize("victim", ["worker", "guard"])
+@pytest.mark.parametrize("victim", ["worker", "launcher"])
 def test_a_dead_workers_lock_is_taken_over_when_its_processes_are_gone(
     victim: str, worker: Callable[..., Daemon], fleet: Fleet, history: History
 ) -> None:

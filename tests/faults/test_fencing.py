@@ -45,7 +45,7 @@ def test_a_frozen_workers_jobs_end_before_its_lock_is_taken_over(
     os.kill(process.pid, signal.SIGSTOP)
     worker("b")
 
-    assert a.wait() == 3, "the guard has ended it"
+    assert a.wait() == 3, "the launcher has ended it"
     history.release("frozen")
     servers.wait_until(lambda: history.has("end", "frozen"), description="the job had run again")
     servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the queue was empty")

@@ -57,7 +57,7 @@ def clean_disk(daemon: daemons.Daemon) -> None:
 
 
 def starve(daemon: daemons.Daemon) -> None:
-    """Leave guard and worker no descriptor beyond those that they have: no pipe, no process, no connection."""
+    """Leave launcher and worker no descriptor beyond those that they have: no pipe, no process, no connection."""
     for pid in (daemon.pid, *(worker.pid for worker in [worker_of(daemon)] if worker)):
         with contextlib.suppress(OSError):  # it is gone
             used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -74,6 +74,6 @@ def feed(daemon: daemons.Daemon) -> None:
 
 
 def worker_of(daemon: daemons.Daemon) -> daemons.Process | None:
-    """The worker below a daemon's guard, None if there is none (yet, or any more)."""
+    """The worker below a daemon's launcher, None if there is none (yet, or any more)."""
     below = daemons.processes().values()
     return next((each for each in below if each.parent == daemon.pid and each.command.endswith("[worker]")), None)

@@ -113,7 +113,7 @@ def back_again(world: World) -> None:
 
 
 def suspended(world: World) -> None:
-    """A whole host sleeps, its guard too; when it wakes, its lock has been taken over and given back."""
+    """A whole host sleeps, its launcher too; when it wakes, its lock has been taken over and given back."""
     a, b = world.add("a"), world.add("b")
     job = a.run("report", "m1")
     b.wait("report", "m2")

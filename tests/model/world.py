@@ -1,7 +1,7 @@
 """A world in which the real lock code runs: hosts, a table, a network between them, and jobs that can overlap.
 
 Session, TableLocker, TableThrottler, Proof, and the Registry that ends jobs are the product's own. The model is of what
-surrounds them: the table (memory_table.py, held to the tables' contract), the network, and the guard.
+surrounds them: the table (memory_table.py, held to the tables' contract), the network, and the launcher.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sqsjkr.throttler import Claim
 TICK = 1.0
 """Seconds between two looks of the kicker at its leases: four times what it takes in truth."""
 CLEANING = 5.0
-"""Seconds a dead worker's jobs may live on until the guard has killed them (promise 4)."""
+"""Seconds a dead worker's jobs may live on until the launcher has killed them (promise 4)."""
 KILL_AFTER = 60.0
 """Seconds between TERM and KILL that the operator allows; a lost lease allows fewer."""
 
@@ -71,7 +71,7 @@ class Job:
 
 
 class Worker:
-    """One worker process and its guard, as far as locks are concerned: gate, kicker and page in a few lines."""
+    """One worker process and its launcher, as far as locks are concerned: gate, kicker and page in a few lines."""
 
     def __init__(self, world: World, name: str, *, rate: float, offset: float) -> None:
         self.world = world
@@ -118,12 +118,12 @@ class Worker:
             job.ended.set_result(why)
 
     def crash(self) -> None:
-        """The worker is gone; the guard kills what its jobs consist of within ``CLEANING`` seconds."""
+        """The worker is gone; the launcher kills what its jobs consist of within ``CLEANING`` seconds."""
         self.dead = True
         self.world.after(CLEANING, self._clean)
 
     def watch(self) -> None:
-        """What the guard does, which is not frozen with its worker."""
+        """What the launcher does, which is not frozen with its worker."""
         clock = self.host.clock
         if self.dead or self.suspended or self.is_unguarded:
             return
@@ -281,7 +281,7 @@ class World:
         _acted(request.act())
 
     def freeze(self, worker: Worker, *, suspend: bool = False) -> None:
-        """The worker stands still (SIGSTOP), its jobs and its guard do not; or its whole host does."""
+        """The worker stands still (SIGSTOP), its jobs and its launcher do not; or its whole host does."""
         worker.frozen, worker.suspended = True, suspend
 
     def thaw(self, worker: Worker) -> None:

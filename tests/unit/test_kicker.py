@@ -132,7 +132,7 @@ def test_a_command_is_ended_at_its_deadline_and_not_before() -> None:
 
 def test_a_command_that_starts_while_all_are_ended_is_ended_too() -> None:
     registry = Registry(Proof(NoLocker(), NoThrottler(), Queue()), budget=STANDARD, kill_after=8.0)
-    registry.end_all(Reason.GUARD, at_once=True)
+    registry.end_all(Reason.LAUNCHER, at_once=True)
     command = Interrupted()
     registry.enter(an_attempt(locked=False), command)
-    assert (command.interrupted, command.kill_after) == (Reason.GUARD, 0.0)
+    assert (command.interrupted, command.kill_after) == (Reason.LAUNCHER, 0.0)

@@ -73,7 +73,7 @@ def test_a_time_limit_is_a_failure_if_retries_are_asked_for_and_nothing_else_was
     assert judged(a_job(on_exit={"*": "ok"}), over).outcome is Outcome.SUCCEEDED
 
 
-@pytest.mark.parametrize("reason", [Reason.STOP, Reason.LEASE, Reason.GUARD])
+@pytest.mark.parametrize("reason", [Reason.STOP, Reason.LEASE, Reason.LAUNCHER])
 def test_what_sqsjkr_cut_off_for_its_own_reasons_is_no_failure(reason: Reason) -> None:
     ending = judged(a_job(retries=1, on_exit={"*": "never", "signal": "never"}), Exit(status=-15, reason=reason))
     assert ending.outcome is Outcome.INTERRUPTED

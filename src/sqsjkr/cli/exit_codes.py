@@ -17,7 +17,7 @@ MEANINGS: Mapping[int, str] = MappingProxyType(
         OK: "done; for `run`: an orderly stop",
         FAILED: "AWS, the embedded store or the stats address refused; or jobs went back with `run --until-empty`",
         USAGE: "the command line or the configuration is wrong; nothing was done",
-        EXIT_WORKER_DIED: "the worker died or hung; its guard ended its jobs, which come back",
+        EXIT_WORKER_DIED: "the worker died or hung; its launcher ended its jobs, which come back",
         INTERRUPTED: "interrupted by a signal",
     }
 )

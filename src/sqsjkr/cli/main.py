@@ -1,6 +1,6 @@
 """argv in, exit code out: pick the verb, import its module, and run it.
 
-Only what every verb needs is imported at the top: the guard of ``sqsjkr run`` stays in memory as long as the worker.
+Only what every verb needs is imported at the top: the launcher of ``sqsjkr run`` stays in memory as long as the worker.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _count(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    # Imported where needed: the guard of sqsjkr run keeps in memory what is imported at the top.
+    # Imported where needed: the launcher of sqsjkr run keeps in memory what is imported at the top.
     from sqsjkr import durations  # noqa: PLC0415
 
     try:

@@ -1,6 +1,6 @@
-"""``sqsjkr run``: a guard, and below it the worker.
+"""``sqsjkr run``: a launcher, and below it the worker.
 
-The guard stays in memory as long as the worker does: it imports no event loop and no configuration.
+The launcher stays in memory as long as the worker does: it imports no event loop and no configuration.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _work(arguments: argparse.Namespace, shared: SharedState) -> int:
-    """Be the worker, in the guard's child. Where the log is JSON, so is the error that ends the worker."""
+    """Be the worker, in the launcher's child. Where the log is JSON, so is the error that ends the worker."""
     import asyncio
 
     from sqsjkr import app

@@ -1,4 +1,4 @@
-"""The configuration as the options have it. Apart from ``options``, since the guard of ``sqsjkr run`` loads none."""
+"""The configuration as the options have it. Apart from ``options``, since the launcher of ``sqsjkr run`` loads none."""
 
 from __future__ import annotations
 

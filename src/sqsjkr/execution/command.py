@@ -95,7 +95,7 @@ class Command:
             child = await self._start(slot, argv, base, variables, is_fed=stdin is not None)
             process = child.started.result()
             end = await self._attend(child, process, output, stdin, started) if process else self._not_run()
-        except Exception:  # a cancellation is none: the job may live on then, and its slot stays, for the guard
+        except Exception:  # a cancellation is none: the job may live on then, and its slot stays, for the launcher
             self._spawner.shared.attempts.leave(slot)
             raise
         self._spawner.shared.attempts.leave(slot)
@@ -147,7 +147,7 @@ class Command:
         )
 
     def _not_run(self) -> Exit:
-        return Exit(status=-signal.SIGTERM, reason=self._interrupted or Reason.GUARD)
+        return Exit(status=-signal.SIGTERM, reason=self._interrupted or Reason.LAUNCHER)
 
     def _has_ended(self) -> bool:
         if self._child is None or not self._pid:
@@ -158,7 +158,7 @@ class Command:
 
     def _end_unknown(self) -> End:
         """Have a job ended whose launcher has died: how it ends, or has ended, is not to be learned any more."""
-        self._interrupted = self._interrupted or Reason.GUARD
+        self._interrupted = self._interrupted or Reason.LAUNCHER
         self._kill_after = 0.0
         self._end()
         return End(-signal.SIGKILL, 0.0, 0)

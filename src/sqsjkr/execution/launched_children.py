@@ -17,7 +17,7 @@ from sqsjkr import clock
 from sqsjkr.execution.spawner import Child, End, Pipes, Spawner, Start, Started, open_pipes
 from sqsjkr.supervision import process_tree, protocol
 from sqsjkr.supervision.protocol import FAILED, STARTED, Report, Request
-from sqsjkr.supervision.shared_state import NO_LEADER, REAPED, SharedState, guard_is_dead
+from sqsjkr.supervision.shared_state import NO_LEADER, REAPED, SharedState, launcher_is_dead
 from sqsjkr.telemetry.events import Event, emit
 
 _MOST_UNANSWERED = 32
@@ -99,9 +99,9 @@ class LaunchedChildren(Spawner):
 
     def kill_launcher(self) -> None:
         """End a launcher that does not say whether it has started something: nothing else makes sure of it."""
-        if not guard_is_dead(self.shared):
+        if not launcher_is_dead(self.shared):
             emit(Event.LAUNCHER_HUNG, "the launcher does not answer: killing it, its jobs end and run again")
-            process_tree.send([self.shared.guard], signal.SIGKILL)
+            process_tree.send([self.shared.launcher], signal.SIGKILL)
 
     def _send_waiting(self) -> None:
         while self._waiting and len(self._unanswered) < _MOST_UNANSWERED:
@@ -147,7 +147,7 @@ class LaunchedChildren(Spawner):
 
 
 class _LaunchedChild(Child):
-    """A child of the launcher. If nobody awaits it any more, because the worker leaves, it is the guard's."""
+    """A child of the launcher. If nobody awaits it any more, because the worker leaves, it is the launcher's."""
 
     def __init__(self, start: Start, owner: LaunchedChildren) -> None:
         super().__init__()

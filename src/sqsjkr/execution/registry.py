@@ -84,7 +84,7 @@ class Registry:
     def end_overdue(self, now: float) -> float:
         """End what can no longer be proven to run only here, and what has run out of time.
 
-        Returns when the next locked job is due, for the guard: every process of a locked job must be gone before
+        Returns when the next locked job is due, for the launcher: every process of a locked job must be gone before
         another worker may take its lock over (docs/explanation/leases.md).
         """
         soonest = float("inf")

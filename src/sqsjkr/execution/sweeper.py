@@ -111,7 +111,7 @@ class Sweeper:
                 self._endings = [ending for ending in self._endings if not ending.gone.done()]
                 if self._endings:
                     await asyncio.sleep(_SWEEP_EVERY)
-        except asyncio.CancelledError:  # the event loop is being closed; the guard knows what still runs
+        except asyncio.CancelledError:  # the event loop is being closed; the launcher knows what still runs
             for ending in self._endings:
                 ending.gone.cancel()
             raise
@@ -135,7 +135,7 @@ class Sweeper:
                     await turns.give_way()
             except OSError:  # no descriptor left to look with
                 return False
-            if root == root_of_jobs(shared):  # else the guard died meanwhile, and orphans are somewhere else
+            if root == root_of_jobs(shared):  # else the launcher died meanwhile, and orphans are somewhere else
                 return True
 
     def _members(self, ending: Ending) -> Mapping[int, Process]:

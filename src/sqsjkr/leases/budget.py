@@ -1,7 +1,7 @@
 """The lease budget: every duration on which "never two at once" depends, in one checked value.
 
 The argument that ties them together is docs/explanation/leases.md. Constructors take the budget, tests scale it. It is
-a tuple, not a dataclass: the guard keeps in memory what is imported here.
+a tuple, not a dataclass: the launcher keeps in memory what is imported here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class _Durations(NamedTuple):
     kill_patience: float = 4.0
     """Between TERM and KILL, at most, for a job whose lease cannot be proven: another worker is waiting."""
     guard_margin: float = 6.0
-    """After ``trusted``, when the guard ends the locked jobs that the worker has not ended itself."""
+    """After ``trusted``, when the launcher ends the locked jobs that the worker has not ended itself."""
     guard_silence: float = 15.0
-    """Without a sign of life from the worker, after which the guard takes it for hung."""
+    """Without a sign of life from the worker, after which the launcher takes it for hung."""
     guard_look: float = 0.5
-    """Between two looks of the guard."""
+    """Between two looks of the launcher."""
     backstop_silence: float = 20.0
-    """Without a sign of life, after which the backstop takes guard and worker for hung."""
+    """Without a sign of life, after which the backstop takes launcher and worker for hung."""
     backstop_look: float = 1.0
     """Between two looks of the backstop."""
     tick: float = 0.25

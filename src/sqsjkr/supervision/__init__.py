@@ -1,1 +1,1 @@
-"""Jobs end with their worker: guard, backstop, and the memory that they share with the worker."""
+"""The launcher, which starts the commands of jobs and ends them with their worker; backstop; shared memory."""

@@ -1,8 +1,8 @@
-"""The last resort: ends the jobs when guard and worker die, or freeze, at the same moment.
+"""The last resort: ends the jobs when launcher and worker die, or freeze, at the same moment.
 
 It sleeps in a session of its own and is not a child of the daemon, so a kill of the daemon with all its children misses
-it. Guard and worker hold the writing end of a pipe, which the kernel closes however they end. Linux only: it finds jobs
-in ``/proc`` (docs/explanation/platforms.md).
+it. Launcher and worker hold the writing end of a pipe, which the kernel closes however they end. Linux only: it finds
+jobs in ``/proc`` (docs/explanation/platforms.md).
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ _SWEEP_EVERY = 0.05
 _EMPTY_LOOKS_BY_MARK = 20
 """In a row, if a job was just being started: its process shows no mark for a moment while it calls exec."""
 _IGNORED = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),  # it ends when guard and worker have, not before
+    *(
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+    ),  # it ends when launcher and worker have, not before
     *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO),
 )
 
 
 class Backstop:
-    """The guard's handle on the process."""
+    """The launcher's handle on the process."""
 
     def __init__(self, alive: int, gone: int) -> None:
         self._alive = alive
@@ -47,13 +52,13 @@ class Backstop:
 def stand_by(shared: SharedState, *, silence: float, glance_every: float, title: str = "") -> Backstop | None:
     """Start it. To be called before the worker is forked and before this process adopts orphans.
 
-    After ``silence`` seconds without a heartbeat it takes guard and worker for frozen and kills both; it looks every
+    After ``silence`` seconds without a heartbeat it takes launcher and worker for frozen and kills both; it looks every
     ``glance_every`` seconds.
     """
     if not process_tree.HAS_PROC:
         return None
     alive, gone = os.pipe(), os.pipe()
-    guard = os.getpid()
+    launcher = os.getpid()
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
@@ -63,10 +68,10 @@ def stand_by(shared: SharedState, *, silence: float, glance_every: float, title:
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)  # blocked by the guard: they would pile up
             os.setsid()
-            if os.fork() == 0:  # its parent ends at once, so it becomes a child of the guard's own reaper
+            if os.fork() == 0:  # its parent ends at once, so it becomes a child of the launcher's own reaper
                 if title:
                     set_title(title, "backstop")
-                _wait(shared, alive[0], guard, silence, glance_every)
+                _wait(shared, alive[0], launcher, silence, glance_every)
         os._exit(0)
     os.waitpid(child, 0)
     os.close(alive[0])
@@ -74,16 +79,16 @@ def stand_by(shared: SharedState, *, silence: float, glance_every: float, title:
     return Backstop(alive[1], gone[0])
 
 
-def _wait(shared: SharedState, alive: int, guard: int, silence: float, glance_every: float) -> NoReturn:
+def _wait(shared: SharedState, alive: int, launcher: int, silence: float, glance_every: float) -> NoReturn:
     born = clock.now()
     while not select.select([alive], [], [], glance_every)[0]:
         last, _ = shared.last_heartbeat()
         if clock.now() - (last or born) > silence:
-            process_tree.send(filter(None, [shared.worker(), guard]), signal.SIGKILL)  # 0: not there yet
+            process_tree.send(filter(None, [shared.worker(), launcher]), signal.SIGKILL)  # 0: not there yet
     killed = _end_jobs(shared)
     if killed:
         what = f"{killed} processes of their jobs were killed, their messages come back"
-        write(shared, f"guard and worker died together; {what}")
+        write(shared, f"launcher and worker died together; {what}")
     os._exit(0)
 
 
@@ -95,7 +100,7 @@ def _end_jobs(shared: SharedState) -> int:
     killed: set[int] = set()
     until, empty_looks = clock.now() + _ENDING, 0
     while running and empty_looks < enough and clock.now() < until:
-        census.take(0)  # the guard is dead, so orphans are no longer below it
+        census.take(0)  # the launcher is dead, so orphans are no longer below it
         found: dict[int, process_tree.Process] = {}
         for mark, leader in running.items():
             found |= census.family(mark, leader)

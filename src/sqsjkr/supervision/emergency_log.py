@@ -1,4 +1,4 @@
-"""Write what guard and backstop did when the worker no longer can: one line, where and how the worker logs."""
+"""Write what launcher and backstop did when the worker no longer can: one line, where and how the worker logs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""End jobs with their worker: a small parent that adopts orphans, forwards signals, and cleans up if the worker dies.
+"""Guard the worker's jobs: the launcher's loop, which adopts orphans, forwards signals, and cleans up after the worker.
 
-Linux: the guard is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so a process that loses its parent stays
-below it. The kernel signals the guard's death to the worker (PR_SET_PDEATHSIG), which then ends its jobs itself.
-Elsewhere the guard ends process groups only (docs/explanation/platforms.md).
+What it starts on the worker's behalf is in ``launcher.py``. Linux: the launcher is a child subreaper (prctl(2),
+PR_SET_CHILD_SUBREAPER), so a process that loses its parent stays below it. The kernel signals the launcher's death to
+the worker (PR_SET_PDEATHSIG), which then ends its jobs itself. Elsewhere process groups must do
+(docs/explanation/platforms.md).
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from sqsjkr.supervision.backstop import stand_by
 from sqsjkr.supervision.emergency_log import write
 from sqsjkr.supervision.launcher import Launcher
 from sqsjkr.supervision.process_title import set_title
-from sqsjkr.supervision.shared_state import SharedState, guard_is_dead
+from sqsjkr.supervision.shared_state import SharedState, launcher_is_dead
 from sqsjkr.supervision.signals import Signals
 
-GUARD_IS_DEAD = signal.SIGUSR2
-"""The signal that the worker receives when its guard dies; ``guard_is_dead`` tells it from a stray one."""
+LAUNCHER_IS_DEAD = signal.SIGUSR2
+"""The signal that the worker receives when its launcher dies; ``launcher_is_dead`` tells it from a stray one."""
 EXIT_WORKER_DIED = 3
-"""The guard's exit code when the worker died or hung and its jobs had to be ended."""
+"""The launcher's exit code when the worker died or hung and its jobs had to be ended."""
 _SET_PDEATHSIG, _GET_DUMPABLE, _SET_DUMPABLE, _SET_CHILD_SUBREAPER = 1, 3, 4, 36
 _STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _FORWARDED = {*_STOPS, signal.SIGUSR1}
 _WATCHED = {*_FORWARDED, signal.SIGCHLD}
 _STRAY = {signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO}
-"""They mean nothing to guard and worker, and must not end them. (Python ignores SIGPIPE by itself.)"""
+"""They mean nothing to launcher and worker, and must not end them. (Python ignores SIGPIPE by itself.)"""
 _PATIENCE = 5.0
 _SWEEP_EVERY = 0.01
 
@@ -68,15 +69,15 @@ def guarded(
 ) -> int:
     """Run ``work`` in a child, watched over by this process. The exit code: the child's, or ``EXIT_WORKER_DIED``.
 
-    Call it early: what is imported here is memory that the guard keeps. Must be called in the main thread.
+    Call it early: what is imported here is memory that the launcher keeps. Must be called in the main thread.
 
     Args:
         work: runs in the child; its result is the exit code.
         silence: seconds without a heartbeat after which the worker counts as hung. Half a lease, so that its jobs end
             before their locks are taken over.
         look_every: seconds between two looks at the heartbeat.
-        backstop_silence: seconds without a heartbeat after which guard and worker both count as frozen; more than
-            ``silence``, so that the guard acts first.
+        backstop_silence: seconds without a heartbeat after which launcher and worker both count as frozen; more than
+            ``silence``, so that the launcher acts first.
         glance_every: seconds between two looks of the backstop.
         title: the command line that `ps` shows, with the role behind it; "" leaves the command lines alone.
     """
@@ -88,7 +89,7 @@ def guarded(
     watched = _WATCHED | {number for number in _STRAY if signal.getsignal(number) is signal.SIG_DFL}
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # until each process has handlers of its own
     backstop = stand_by(shared, silence=backstop_silence, glance_every=glance_every, title=title)
-    shared.guard = os.getpid()
+    shared.launcher = os.getpid()
     shared.adopts_orphans = _prctl(_SET_CHILD_SUBREAPER, 1)
     before = _descendants()
     worker, line = _fork(shared, work, old_mask, title)
@@ -135,7 +136,7 @@ def _fork(
     if theirs is not None:
         theirs.close()
     if title:
-        set_title(title, "guard")
+        set_title(title, "launcher")
     return worker, ours
 
 
@@ -143,13 +144,13 @@ def _be_the_worker(mask: set[int | signal.Signals], shared: SharedState, work: C
     """In the child: work, and leave by the exit code alone."""
     code = 1
     try:
-        os.setpgid(0, 0)  # a KILL to the guard's group must not take both: one of the two has to clean up
+        os.setpgid(0, 0)  # a KILL to the launcher's group must not take both: one of the two has to clean up
         for number in _STRAY:
             if signal.getsignal(number) is signal.SIG_DFL:  # a handler, as jobs would inherit that a signal is ignored
                 signal.signal(number, lambda *_: None)
-        signal.signal(GUARD_IS_DEAD, lambda *_: os._exit(EXIT_WORKER_DIED) if guard_is_dead(shared) else None)
-        _prctl(_SET_PDEATHSIG, GUARD_IS_DEAD)
-        if guard_is_dead(shared):  # it died before the kernel was asked to signal that
+        signal.signal(LAUNCHER_IS_DEAD, lambda *_: os._exit(EXIT_WORKER_DIED) if launcher_is_dead(shared) else None)
+        _prctl(_SET_PDEATHSIG, LAUNCHER_IS_DEAD)
+        if launcher_is_dead(shared):  # it died before the kernel was asked to signal that
             os._exit(EXIT_WORKER_DIED)
         for number in _FORWARDED:  # until the worker has handlers of its own it has nothing to end
             signal.signal(number, lambda *_: os._exit(0))
@@ -168,7 +169,7 @@ def _be_the_worker(mask: set[int | signal.Signals], shared: SharedState, work: C
 
 
 class _Watch:
-    """The guard's whole life: wait for a signal, a request, the worker's end, or its silence."""
+    """The launcher's whole life: wait for a signal, a request, the worker's end, or its silence."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What `ps` shows of guard, worker and backstop, which are forks of one command and would look alike.
+"""What `ps` shows of launcher, worker and backstop, which are forks of one command and would look alike.
 
 The title is written over the process's own argument strings (proc_pid_stat(5), ``arg_start`` and ``arg_end``) and never
 beyond them: the environment behind them stays readable in ``/proc``, where jobs and nested daemons are known by it.
@@ -18,7 +18,7 @@ def set_title(command: str, role: str) -> None:
     if sys.platform != "linux":
         return
     try:
-        with open("/proc/self/stat", "rb", buffering=0) as file:  # noqa: PTH123 - the guard does without pathlib
+        with open("/proc/self/stat", "rb", buffering=0) as file:  # noqa: PTH123 - the launcher does without pathlib
             fields = file.readall().rpartition(b") ")[2].split()
         start, end = int(fields[_ARG_START]), int(fields[_ARG_END])
     except (OSError, IndexError):  # a title is a comfort: without it the daemon runs all the same

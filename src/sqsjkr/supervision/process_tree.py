@@ -1,7 +1,7 @@
 """Which processes belong to which job, and how they are signalled. Linux; elsewhere process groups must do.
 
-Below a guard nothing can leave the guard's tree (it is a child subreaper), so a census walks down from the guard, and
-other processes of the host cost nothing. Without a guard it reads the whole of ``/proc``.
+Nothing can leave the tree below a launcher, which is a child subreaper. So a census walks down from there, and other
+processes of the host cost nothing. Without a launcher it reads the whole of ``/proc``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-# No pathlib, dataclasses or asyncio here: the guard imports this and little else, and keeps it in memory for good.
+# No pathlib, dataclasses or asyncio here: the launcher imports this and little else, and keeps it in memory for good.
 # ruff: noqa: PTH110, PTH208
 
 MARK = "SQSJKR_ATTEMPT"

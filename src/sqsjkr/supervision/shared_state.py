@@ -1,6 +1,6 @@
-"""Memory that the worker shares with its guard and the backstop: its heartbeat, and the jobs that run just now.
+"""Memory that the worker shares with its launcher and the backstop: its heartbeat, and the jobs that run just now.
 
-Writing to it costs no system call, so a job costs the guard nothing; and its content outlives the worker.
+Writing to it costs no system call, so a job costs the launcher nothing; and its content outlives the worker.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class Attempts:
 
 
 class SharedState:
-    """Made before the fork. The worker writes; guard and backstop read; who starts a process writes down its pid."""
+    """Made before the fork. The worker writes; launcher and backstop read; who starts a process writes down its pid."""
 
     def __init__(self) -> None:
-        self.guard = 0
-        """The guard's pid, set before the fork; 0 without a guard."""
+        self.launcher = 0
+        """The launcher's pid, set before the fork; 0 without a launcher."""
         self.adopts_orphans = False
-        """Whether the guard becomes the parent of all below it that lose theirs; set before the fork."""
+        """Whether the launcher becomes the parent of all below it that lose theirs; set before the fork."""
         self.line: socket.socket | None = None
         """The worker's end of the line to its launcher; None if the worker starts its commands itself."""
         self._memory = mmap.mmap(-1, _FIRST + CAPACITY * _SLOT.size)
@@ -110,7 +110,7 @@ class SharedState:
         return int(_PID.unpack_from(self._memory, _HEARTBEAT.size)[0])
 
     def log_as_json(self) -> None:
-        """Have guard and backstop write JSON, as the worker does."""
+        """Have launcher and backstop write JSON, as the worker does."""
         self._memory[_JSON_AT] = 1
 
     def logs_as_json(self) -> bool:
@@ -122,11 +122,11 @@ def _at(slot: int) -> int:
     return _FIRST + slot * _SLOT.size
 
 
-def guard_is_dead(shared: SharedState) -> bool:
-    """In the worker: whether the guard that started it has died. False if there never was a guard."""
-    return shared.guard != 0 and os.getppid() != shared.guard
+def launcher_is_dead(shared: SharedState) -> bool:
+    """In the worker: whether the launcher that started it has died. False if there never was a launcher."""
+    return shared.launcher != 0 and os.getppid() != shared.launcher
 
 
 def root_of_jobs(shared: SharedState) -> int:
     """In the worker: the pid from which every process of a job descends; 0 if there is none, or none any more."""
-    return shared.guard if shared.adopts_orphans and not guard_is_dead(shared) else 0
+    return shared.launcher if shared.adopts_orphans and not launcher_is_dead(shared) else 0

@@ -167,7 +167,7 @@ class Event(Enum):
     GUARD_KILLED = (
         "guard.killed",
         "error",
-        "The worker died or hung, and the guard killed what its jobs left running.",
+        "The worker died or hung, and the launcher killed what its jobs left running.",
     )
     LAUNCHER_HUNG = (
         "launcher.hung",
