@@ -196,8 +196,7 @@ class Visibility:
             if result is None:
                 self.outage.ended()
                 held.due, held.hidden_until = sent + self._budget.extend_every, sent + self._budget.hiding
-                text = f"{held.message.id}: hidden for {self._budget.hiding:g}s more"
-                emit(Event.MESSAGE_EXTENDED, text, **_facts(held.message))
+                _note(Event.MESSAGE_EXTENDED, held.message, f"hidden for {self._budget.hiding:g}s more")
             elif isinstance(result, Lapsed):
                 held.due = float("inf")
                 if self.held.get(held.message.id) is not held:  # settled meanwhile
@@ -258,7 +257,7 @@ class Queue(QueueRequests):
                 text = f"{message.id} was delivered again while it is held here"
                 emit(Event.MESSAGE_DUPLICATE, text, **_facts(message))
                 continue
-            emit(Event.MESSAGE_RECEIVED, f"{message.id}: delivery {message.receive_count}", **_facts(message))
+            _note(Event.MESSAGE_RECEIVED, message, f"delivery {message.receive_count}")
             _warn_if_last(message, self._facts)
             if self._order.may_go(message):
                 fresh.append(message)
@@ -307,7 +306,7 @@ class Queue(QueueRequests):
         if held is not None:
             await self._deleting((message.id, held.receipt))
             self._visibility.remove(held)
-            emit(Event.MESSAGE_DELETED, f"{message.id}: deleted", **_facts(message))
+            _note(Event.MESSAGE_DELETED, message, "deleted")
             if (follower := self._order.settled(message)) is not None:
                 self._followers.append(follower)
 
@@ -324,7 +323,7 @@ class Queue(QueueRequests):
         with contextlib.suppress(Lapsed):  # deleted, or delivered anew: it is out of our hands, as it should be
             await self._hiding(Hiding(held.message.id, held.receipt, delay))
         self._visibility.remove(held)
-        emit(Event.MESSAGE_RELEASED, f"{message.id}: visible again in {delay:g}s", **_facts(message))
+        _note(Event.MESSAGE_RELEASED, message, f"visible again in {delay:g}s")
 
     async def bury(self, message: Message, burial: Burial) -> bool:
         """Move the message to the dead-letter queue with the reason; where that is impossible, hide it for an hour.
@@ -353,6 +352,11 @@ class Queue(QueueRequests):
             _tell(Event.JOB_BURIED, message, burial, f"moved to the dead-letter queue {dead_letters}", "", dead_letters)
         await self.delete(message)
         return True
+
+
+def _note(event: Event, message: Message, what: str) -> None:
+    """Log a step of a message at debug; nearly always that is off."""
+    emit(event, lambda: f"{message.id}: {what}", about=lambda: _facts(message))
 
 
 def _facts(message: Message) -> dict[str, Any]:
