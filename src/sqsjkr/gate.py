@@ -105,8 +105,11 @@ class Gate:
     ) -> None:
         """Remember a job that is ``done``, and its ``ending``; else let its next delivery run, when it is due.
 
-        ``owed``: something is to be done yet before the message leaves the queue. Raises ``BackendUnavailable``.
+        ``owed``: something is to be done yet before the message leaves the queue. If the daemon is dying around the
+        job, its claim is left as it is: whoever takes it over counts a crash. Raises ``BackendUnavailable``.
         """
+        if ending is not None and ending.is_crash and self._throttler.remembers and not done:
+            return
         if done:
             run = attempt.run(self._now(), ending)
             await self._throttler.end(replace(run, owed=True) if owed else run, attempt.id)
@@ -184,7 +187,9 @@ class Gate:
         if answer.claim is Claim.FRESH:
             emit(Event.CLAIM_TAKEN, lambda: f"{attempt.label}: claimed as {attempt.id}", about=lambda: attempt.facts)
             attempt.crashes, attempt.earlier = answer.crashes, answer.earlier
-            attempt.failures = _failures(attempt, answer)
+            attempt.failures = answer.failures
+            if not self._throttler.remembers:  # at most, and so that it has one try left
+                attempt.failures = min(_job(attempt).retries, attempt.message.receive_count - 1)
             return self._policy.exhausted(attempt)
         attempt.claimed, attempt.owed = False, answer.owed
         return self._not_fresh(answer, attempt.message, age)
@@ -295,13 +300,6 @@ def _runs(holder: Holder, worker: str) -> str:
     if holder.note == THIS_WORKER:
         return f"{THIS_WORKER} runs it"
     return f"{worker} runs it {holder.where}".rstrip()
-
-
-def _failures(attempt: Attempt, answer: Answer) -> int:
-    """Return how often the job has failed; if nobody counts, how often at most, and so that it has one try left."""
-    if answer.remembers:
-        return answer.failures
-    return min(_job(attempt).retries, attempt.message.receive_count - 1)
 
 
 def _wrong_time(job: Job, message: Message, age: float) -> Ending | None:

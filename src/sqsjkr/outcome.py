@@ -112,6 +112,8 @@ class Exit:
     """Why sqsjkr ended it; None if it ended by itself."""
     by: str = ""
     """The operator by whose order; "" if nobody's."""
+    ran: bool = True
+    """False if it was ended before it began."""
     seconds: float = 0.0
     """From its start to the end of all that was waited for."""
     cpu: float = 0.0
@@ -164,6 +166,11 @@ class Ending:
         """Take the settlement from the outcome's row where none is given."""
         if self.settlement is _BY_OUTCOME:
             object.__setattr__(self, "settlement", self.outcome.settlement)
+
+    @property
+    def is_crash(self) -> bool:
+        """True if the daemon is dying around its job: whoever takes its claim over will count that."""
+        return self.exit is not None and self.exit.reason is Reason.LAUNCHER and self.exit.ran
 
     @property
     def has_ended(self) -> bool:

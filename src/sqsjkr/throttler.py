@@ -29,8 +29,6 @@ class Answer:
     claim: Claim
     failures: int = 0
     """FRESH: how often its job has failed before."""
-    remembers: bool = True
-    """Whether this throttler remembers failures and crashes."""
     crashes: int = 0
     """FRESH: how many workers have died while they ran it."""
     due: float = 0.0
@@ -53,6 +51,10 @@ class Throttler(ABC):
     A throttler of your own needs ``claim``, ``confirm`` and ``forget``; the rest has a default.
     """
 
+    remembers: bool = False
+    """Whether ``begin`` says how often the job has failed and how many workers have died with it: the claim of a dead
+    worker must then be taken over."""
+
     @abstractmethod
     async def claim(self, message_id: str, owner: str) -> Claim:
         """Claim the message for ``owner``, atomically. Asking again for the same owner answers FRESH again."""
@@ -70,7 +72,7 @@ class Throttler(ABC):
 
         By default it is ``claim``, and no fact is noted.
         """
-        return Answer(claim=await self.claim(run.key, owner), remembers=False)
+        return Answer(claim=await self.claim(run.key, owner))
 
     async def end(self, run: Run, owner: str) -> None:
         """Remember that the job of ``run`` has ended by itself, and how. By default it is ``confirm``."""

@@ -251,6 +251,22 @@ def test_a_job_that_kills_its_workers_is_buried_and_not_run(
     assert c.stats()["invocations"] == {"succeeded": 0, "failed": 0, "errored": 1}
 
 
+def test_a_job_that_kills_its_own_parent_is_buried_and_not_run(
+    worker: StartWorker, fleet: Fleet, history: History
+) -> None:
+    """The parent is the launcher. What the job came to is then not to be learned, and the whole daemon ends."""
+    command = history.command("killer").removeprefix("exec ")
+    fleet.send_job(command=f"{command}; kill -9 $PPID; sleep 600", retries=3)
+    for name in ("a", "b"):
+        assert worker(name, max_crashes=1).wait() == -signal.SIGKILL
+    worker("c", max_crashes=1)
+
+    servers.wait_until(fleet.dead_letters, description="it was buried")
+    emptied(fleet)
+    assert history.jobs("begin") == ["killer"] * 2
+    assert letter(fleet)["sqsjkr.reason"] == "dead: 2 workers died while they ran it"
+
+
 def test_a_job_for_which_a_crash_is_the_end_runs_once(worker: StartWorker, fleet: Fleet, history: History) -> None:
     fleet.send_job(command=history.held("job"), on_exit={"crash": "never"})
     a = worker("a")

@@ -116,14 +116,19 @@ async def test_45_a_hook_holds_no_slot_and_cannot_hang_for_ever(
     assert sqsjkr.counters == {"succeeded": 1, "failed": 0, "errored": 1}
 
 
-async def test_46_a_hook_that_fails_is_one_line_and_is_not_repeated(sqsjkr: Sqsjkr, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "how"), [("exit 7", "failed with exit status 7"), ("kill -9 $$", "was ended by signal 9")]
+)
+async def test_46_a_hook_that_fails_is_one_line_and_is_not_repeated(
+    sqsjkr: Sqsjkr, tmp_path: Path, end: str, how: str
+) -> None:
     """What it prints is in the log."""
     await sqsjkr.send(command="exit 1", event_id="nightly")
 
-    await sqsjkr.run_until_empty(hook=f"echo run >> {tmp_path}/proof; echo no route to host; exit 7")
+    await sqsjkr.run_until_empty(hook=f"echo run >> {tmp_path}/proof; echo no route to host; {end}")
 
     assert (tmp_path / "proof").read_text() == "run\n"
-    assert sqsjkr.said("hook.failed") == ["nightly: the hook for errored failed with exit status 7"]
+    assert sqsjkr.said("hook.failed") == [f"nightly: the hook for errored {how}"]
     assert sqsjkr.said("hook.output") == ["nightly: no route to host"]
 
 

@@ -142,6 +142,8 @@ async def test_a_job_that_ended_by_itself_is_remembered(room: WaitingRoom) -> No
 class Remembers(NoThrottler):
     """A throttler that gives one answer, and keeps the facts that come with the question."""
 
+    remembers = True
+
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.runs: list[Run] = []

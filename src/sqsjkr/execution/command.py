@@ -147,7 +147,7 @@ class Command:
         )
 
     def _not_run(self) -> Exit:
-        return Exit(status=-signal.SIGTERM, reason=self._interrupted or Reason.LAUNCHER)
+        return Exit(status=-signal.SIGTERM, reason=self._interrupted or Reason.LAUNCHER, ran=False)
 
     def _has_ended(self) -> bool:
         if self._child is None or not self._pid:

@@ -25,6 +25,8 @@ FOR_EVER = 1e9
 class TableThrottler(Leased, Throttler):
     """Claims in the table: one conditional write before a job starts, one batched write after it ended."""
 
+    remembers = True
+
     def __init__(self, table: Table, session: Session, *, budget: LeaseBudget = STANDARD) -> None:
         super().__init__("claim", table, session, budget)
         self._together: ClockedBatcher[Claiming, Row | None] = ClockedBatcher(
