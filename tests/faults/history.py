@@ -19,6 +19,7 @@ WORKER = "SQSJKR_TEST_WORKER"
 """The variable by which a daemon, and so every job it runs, knows its own name."""
 
 SCRIPT = r"""# history job kind beats [attempt]
+ulimit -f unlimited  # where the disk of its worker's log is full: see `workers.fill_disk`
 history=$1 job=$2 kind=$3 beats=$4 attempt=${5:-$SQSJKR_TEST_WORKER.$$}
 note() {
   read -r now rest </proc/uptime
