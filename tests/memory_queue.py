@@ -37,6 +37,8 @@ class SQS:
     messages: dict[str, Stored] = field(default_factory=dict)
     dead: list[tuple[str, str]] = field(default_factory=list)
     """(message id, reason)"""
+    old_handles_work: bool = True
+    """Whether a delivery can be deleted and hidden after its message was delivered again: SQS promises neither."""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def send(self, body: str, *, message_id: str = "", group: str | None = None) -> str:
@@ -58,14 +60,17 @@ class SQS:
         message.visible = self.now() + hiding
         return Stored(**vars(message))
 
-    def delete(self, message_id: str) -> None:
-        """Delete by any handle; a message that is gone is no failure."""
-        self.messages.pop(message_id, None)
+    def delete(self, message_id: str, receipt: str) -> None:
+        """Delete, or do nothing by a handle that is void."""
+        message = self.messages.get(message_id)
+        if message is not None and (self.old_handles_work or message.receipt == receipt):
+            del self.messages[message_id]
 
     def hide(self, entry: Hiding) -> Exception | None:
         """Change a visibility timeout, or refuse as SQS does: by a handle that is void, or beyond the 12 hours."""
         message = self.messages.get(entry.message_id)
-        if message is None or message.receipt != entry.receipt or message.visible <= self.now():
+        is_void = message is None or (message.receipt != entry.receipt and not self.old_handles_work)
+        if message is None or is_void or message.visible <= self.now():
             return Lapsed("ReceiptHandleIsInvalid")
         if self.now() + entry.seconds - message.received > LONGEST:
             return Lapsed("InvalidParameterValue: beyond the limit [43200 seconds]")
@@ -104,8 +109,8 @@ class MemoryQueue(Queue):
         return [delivery(each, self.sqs.now()) for each in self.sqs.receive(limit, hiding)]
 
     async def _delete(self, entries: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
-        for message_id, _ in entries:
-            self.sqs.delete(message_id)
+        for entry in entries:
+            self.sqs.delete(*entry)
         return [None] * len(entries)
 
     async def _hide(self, entries: Sequence[Hiding]) -> Sequence[Exception | None]:

@@ -120,9 +120,12 @@ class Chaos:
                 seat.start()
 
     def _look_at_the_exit(self, seat: Seat) -> None:
-        if seat.asked_to_stop and not seat.hurt and (code := seat.daemon.wait()) != 0:
-            text = f"{seat.worker} was asked to stop and left with exit code {code}"
-            self._problems.append(Violation(promise="a stop is orderly", text=text))
+        code, last = seat.daemon.wait(), "\n    ".join(seat.daemon.lines[-10:])
+        if seat.hurt or (seat.asked_to_stop and code == 0):
+            return
+        how = "was asked to stop and left" if seat.asked_to_stop else "left by itself"
+        text = f"{seat.worker} {how} with exit code {code}; its last words:\n    {last}"
+        self._problems.append(Violation(promise="a stop is orderly" if seat.asked_to_stop else "no bugs", text=text))
 
     def _start(self, name: str, number: int) -> daemons.Daemon:
         config = self._fleet.config(

@@ -54,10 +54,11 @@ class Host(asyncio.AbstractEventLoop):
         return self.create_task(work)
 
     def close(self) -> None:
-        """End every task; the model is over."""
-        for task in self._tasks:
-            task.cancel()
-        self.run()
+        """End every task; the model is over. One that is cancelled may wait for others that are, too."""
+        for _ in range(10):
+            for task in list(self._tasks):
+                task.cancel()
+            self.run()
 
     def time(self) -> float:
         return self.clock

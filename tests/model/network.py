@@ -25,6 +25,7 @@ class Weather(Enum):
     TRICKLING = "acted upon at once, answered after 19 s"
     MUTE = "acted upon, never answered"
     LOST = "not acted upon and not answered; may arrive later"
+    FLAKY = "one like this, the next one like that"
 
 
 PLANS = {  # seconds until the table acts, seconds until the answer is there
@@ -34,6 +35,8 @@ PLANS = {  # seconds until the table acts, seconds until the answer is there
     Weather.MUTE: (0.0, float("inf")),
     Weather.LOST: (float("inf"), float("inf")),
 }
+FATES = (Weather.FAIR, Weather.FAIR, Weather.FAIR, Weather.MUTE, Weather.LOST, Weather.TRICKLING)
+"""What a request may draw in flaky weather."""
 Verb = Callable[[], Coroutine[Any, Any, Any]]
 """What a request does to the table when it arrives."""
 

@@ -260,8 +260,8 @@ class World:
         self.running.append(job)
         self.begun += 1
 
-    async def send(self, worker: Worker, act: Verb, patience: float) -> Any:
-        until_acted, until_answered = PLANS[worker.weather]
+    async def send(self, worker: Worker, act: Verb, patience: float, weather: Weather | None = None) -> Any:
+        until_acted, until_answered = PLANS[weather or worker.weather]
         request = Request(
             worker,
             act,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -77,7 +76,7 @@ class Slot:
 class Rate:
     """Counts completions per second, over about the last second."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = clock.now) -> None:
         self._now = now
         self._since = now()
         self._count = 0
