@@ -144,7 +144,7 @@ def build_worker(
     brake = _brake(resources, log, spawner, budget)
     journal = Journal(JobLog(), stats, board.measures, resources.tracer)
     reader = _reader(config, authority)
-    proof = Proof(locker, throttler, queue)
+    proof = Proof(locker, throttler, queue.visibility)
     policy = Policy(_limits(config, queue.facts, budget))
     gate = Gate(locker, throttler, room, brake, proof, policy, budget=budget)
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)

@@ -142,6 +142,8 @@ class Gate:
             return refusal
         if refusal is None and not may_be_a_copy:
             refusal = await self._lock(attempt, job)
+        if may_be_a_copy and (gone := await self._copies.gone(message, self._budget)) is not None:
+            return gone
         if attempt.rival_key and await _runs_elsewhere(attempt, self._throttler):
             return self._not_fresh(Answer(claim=Claim.BUSY), message, 0.0)
         if refusal is None or refusal.outcome is not Outcome.LOCKED:  # a job that only waits leaves no claim
@@ -244,6 +246,20 @@ class _Copies:
         """Whether another worker may have, or have had, this message as well."""
         is_visible = self._now() >= self._proof.hidden_until(message)
         return message.receive_count > 1 or self._room.met_copy(message) or is_visible
+
+    async def gone(self, message: Message, budget: LeaseBudget) -> Ending | None:
+        """Refuse a copy whose message is done with, before it takes over the claim of a worker that looks dead.
+
+        A worker that can't reach the table can't say that its job has ended, but it deletes the message.
+        """
+        if not self._room.met_copy(message):
+            return None
+        try:
+            if await self._proof.still_holds(message):
+                return None
+        except BackendUnavailable as outage:
+            return Ending(Outcome.BUSY, f"its message may be gone: {outage}", budget.long_pause)
+        return Ending(Outcome.RETURNED, "its message has left the queue, or was delivered to another worker since")
 
     def surely_not_hold(self, message: Message, lock_id: str, holder: Holder | None) -> bool:
         """Whether the lock is surely not held by another delivery of this message.

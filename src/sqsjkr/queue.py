@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -127,6 +128,10 @@ class _Held:
         self.due = delivery.message.received_at + budget.extend_after
         self.hidden_until = delivery.message.received_at + budget.first_hiding
 
+    def hides(self, sent: float, budget: LeaseBudget) -> None:
+        """Its visibility timeout was extended by a request that was sent then."""
+        self.due, self.hidden_until = sent + budget.extend_every, sent + budget.hiding
+
 
 Hide = Callable[[Sequence[Hiding]], Awaitable[Sequence[Exception | None]]]
 """Changes visibility timeouts; answers for each entry, in order, None or why that one failed."""
@@ -157,6 +162,29 @@ class Visibility:
         """What is held of this delivery; None if it is settled, though the message may be back by another delivery."""
         held = self.held.get(message.id)
         return held if held is not None and held.message is message else None
+
+    def hidden_until(self, message: Message) -> float:
+        """Return until when, on ``clock.now``, no other worker can receive this message."""
+        held = self.of(message)
+        return held.hidden_until if held else 0.0
+
+    async def still_holds(self, message: Message) -> bool:
+        """Hide the message for longer, and return whether the queue does. Else it was deleted, or delivered anew.
+
+        Raises ``BackendUnavailable``.
+        """
+        held = self.of(message)
+        if held is None or held.due == math.inf:
+            return False
+        sent = clock.now()
+        (failure,) = await self._hide([Hiding(message.id, held.receipt, self._budget.hiding)])
+        if isinstance(failure, Lapsed):
+            held.due = math.inf
+            return False
+        if failure is not None:
+            raise failure
+        held.hides(sent, self._budget)
+        return True
 
     def remove(self, held: _Held) -> None:
         """Hold it no longer, unless the message has been delivered anew."""
@@ -195,10 +223,10 @@ class Visibility:
                 continue
             if result is None:
                 self.outage.ended()
-                held.due, held.hidden_until = sent + self._budget.extend_every, sent + self._budget.hiding
+                held.hides(sent, self._budget)
                 _note(Event.MESSAGE_EXTENDED, held.message, f"hidden for {self._budget.hiding:g}s more")
             elif isinstance(result, Lapsed):
-                held.due = float("inf")
+                held.due = math.inf
                 if self.held.get(held.message.id) is not held:  # settled meanwhile
                     continue
                 text = f"{held.message.id} can't be hidden any longer: {result}"
@@ -217,7 +245,8 @@ class Queue(QueueRequests):
 
     def __init__(self, *, budget: LeaseBudget = STANDARD) -> None:
         self._budget = budget
-        self._visibility = Visibility(self._hide, budget)
+        self.visibility = Visibility(self._hide, budget)
+        """What is hidden here, and until when."""
         self._order = GroupOrder()
         self._followers: deque[Message] = deque()
         self._facts: QueueFacts | None = None
@@ -232,7 +261,7 @@ class Queue(QueueRequests):
         Raises ``BackendRefused`` if there is no such queue or no right to use it.
         """
         self._facts = await self._open()
-        self._keeper = asyncio.create_task(self._visibility.keep())
+        self._keeper = asyncio.create_task(self.visibility.keep())
         return self._facts
 
     async def close(self) -> None:
@@ -253,7 +282,7 @@ class Queue(QueueRequests):
         fresh = []
         for delivery in await self._receive(limit, wait, self._budget.first_hiding):
             message = delivery.message
-            if not self._visibility.add(delivery):
+            if not self.visibility.add(delivery):
                 text = f"{message.id} was delivered again while it is held here"
                 emit(Event.MESSAGE_DUPLICATE, text, **_facts(message))
                 continue
@@ -280,15 +309,10 @@ class Queue(QueueRequests):
         """Return how many characters of bodies are held back behind this message of a FIFO group."""
         return self._order.weight_behind(message)
 
-    def hidden_until(self, message: Message) -> float:
-        """Return until when, on ``clock.now``, no other worker can receive this message."""
-        held = self._visibility.of(message)
-        return held.hidden_until if held else 0.0
-
     @property
     def reason(self) -> str:
         """Why messages can't be kept hidden or moved to the dead-letter queue, on one line; "" while they can."""
-        return "; ".join(filter(None, (self._visibility.outage.reason, self._burial_refused)))
+        return "; ".join(filter(None, (self.visibility.outage.reason, self._burial_refused)))
 
     @property
     def facts(self) -> QueueFacts:
@@ -302,27 +326,27 @@ class Queue(QueueRequests):
 
         A delivery that is settled already is left alone, even if its message has come back by another one.
         """
-        held = self._visibility.of(message)
+        held = self.visibility.of(message)
         if held is not None:
             await self._deleting((message.id, held.receipt))
-            self._visibility.remove(held)
+            self.visibility.remove(held)
             _note(Event.MESSAGE_DELETED, message, "deleted")
             if (follower := self._order.settled(message)) is not None:
                 self._followers.append(follower)
 
     async def release(self, message: Message, delay: float = 0.0) -> None:
         """Make the message visible again in ``delay`` seconds. May be called again until it is answered."""
-        held = self._visibility.of(message)
+        held = self.visibility.of(message)
         if held is None:
             return
         held.leaving = True
-        held.due = float("inf")
+        held.due = math.inf
         if held.extending is not None:  # its answer must not overwrite the visibility that is set next
             await asyncio.wait({held.extending})
         delay = max(0.0, min(delay, LONGEST_HIDING - (clock.now() - held.received_at)))
         with contextlib.suppress(Lapsed):  # deleted, or delivered anew: it is out of our hands, as it should be
             await self._hiding(Hiding(held.message.id, held.receipt, delay))
-        self._visibility.remove(held)
+        self.visibility.remove(held)
         _note(Event.MESSAGE_RELEASED, message, f"visible again in {delay:g}s")
 
     async def bury(self, message: Message, burial: Burial) -> bool:
@@ -331,9 +355,9 @@ class Queue(QueueRequests):
         Returns whether it has left this queue. May be called again until it is answered: the body is then on both
         queues at worst, never on none.
         """
-        held = self._visibility.of(message)
+        held = self.visibility.of(message)
         if held is None:
-            return message.id not in self._visibility.held
+            return message.id not in self.visibility.held
         if (dead_letters := self.facts.dead_letters) is None:
             text = f"stays on {self.facts.name}, which has no dead-letter queue, hidden for an hour"
             _tell(Event.NO_DEAD_LETTER_QUEUE, message, burial, text, "; next: sqsjkr setup, or delete the message")

@@ -115,7 +115,7 @@ class QueueContract:
         await send("x")
         [message] = await receive(here)
         assert await there.receive(10, 0.0) == []
-        assert here.hidden_until(message) == message.received_at + STANDARD.first_hiding
+        assert here.visibility.hidden_until(message) == message.received_at + STANDARD.first_hiding
 
     async def test_a_deleted_message_is_gone(
         self, here: Queue, there: Queue, send: Send, depth: Callable[[], Awaitable[int]]
@@ -126,7 +126,7 @@ class QueueContract:
         await here.delete(message)
         assert await depth() == 0
         assert await there.receive(10, 0.0) == []
-        assert here.hidden_until(message) == 0.0
+        assert here.visibility.hidden_until(message) == 0.0
 
     async def test_many_messages_are_deleted_together(
         self, here: Queue, send: Send, depth: Callable[[], Awaitable[int]]
@@ -170,11 +170,11 @@ class QueueContract:
         here = await new_queue(first_hiding=1.0, extend_after=0.9, hiding_look=60.0)
         await send("x")
         [message] = await receive(here)
-        old = here._visibility.held[message.id].receipt
+        old = here.visibility.held[message.id].receipt
         deadline = clock.now() + servers.PATIENCE
-        while here._visibility.held[message.id].receipt == old and clock.now() < deadline:
+        while here.visibility.held[message.id].receipt == old and clock.now() < deadline:
             assert await here.receive(1, 1.0) == []
-        assert here._visibility.held[message.id].receipt != old
+        assert here.visibility.held[message.id].receipt != old
         await here.delete(message)
         assert await depth() == 0
 
@@ -183,7 +183,7 @@ class QueueContract:
         await send("x")
         [message] = await receive(here)
         await until(
-            lambda: here.hidden_until(message) > message.received_at + STANDARD.hiding - 1.0,
+            lambda: here.visibility.hidden_until(message) > message.received_at + STANDARD.hiding - 1.0,
             description="it was hidden again",
         )
         left = max(0.0, message.received_at + 5.2 - clock.now())
@@ -203,10 +203,10 @@ class QueueContract:
 
         await send("x")
         [message] = await receive(here)
-        monkeypatch.setattr(here._visibility, "_hide", hide_when_told)
+        monkeypatch.setattr(here.visibility, "_hide", hide_when_told)
         await under_way.wait()
         settling = asyncio.create_task(here.release(message))
-        await until(lambda: here._visibility.held[message.id].leaving, description="it is being given back")
+        await until(lambda: here.visibility.held[message.id].leaving, description="it is being given back")
         may_go_on.set()
         await settling
         assert [one.id for one in await receive(there)] == [message.id]
@@ -214,7 +214,7 @@ class QueueContract:
     async def test_a_delivery_that_is_deleted_elsewhere_lapses(self, here: Queue, there: Queue, send: Send) -> None:
         await send("x")
         [message] = await receive(here)
-        receipt = here._visibility.held[message.id].receipt
+        receipt = here.visibility.held[message.id].receipt
         await there._delete([(message.id, receipt)])
         [failure] = await here._hide([Hiding(message.id, receipt, 30.0)])
         assert isinstance(failure, Lapsed)
@@ -228,7 +228,7 @@ class QueueContract:
         gone, kept = await receive(here, 2)
         await here.delete(gone)
         hidings = [
-            Hiding(one.id, here._visibility.held[kept.id].receipt if one is kept else "no handle", 0.0)
+            Hiding(one.id, here.visibility.held[kept.id].receipt if one is kept else "no handle", 0.0)
             for one in (gone, kept)
         ]
         first, second = await here._hide(hidings)
@@ -280,7 +280,7 @@ class TestOnSQLite(QueueContract):
     async def test_a_delivery_that_was_delivered_anew_lapses(self, here: Queue, there: Queue, send: Send) -> None:
         await send("x")
         [message] = await receive(here)
-        old = here._visibility.held[message.id].receipt
+        old = here.visibility.held[message.id].receipt
         await there._hide([Hiding(message.id, old, 0.0)])
         await receive(there)
         [failure] = await here._hide([Hiding(message.id, old, 30.0)])

@@ -71,6 +71,29 @@ def test_a_message_that_comes_again_after_its_job_is_dropped(
     assert history.jobs("begin") == ["job"]
 
 
+def test_a_copy_of_a_job_that_ends_without_the_table_is_not_run(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
+) -> None:
+    """Its worker can't say that it has ended, and looks dead a lease later; but the message has left the queue."""
+    proxy.add(Fault.REDELIVER, limit=1, seconds=3600)
+    a = worker("a", max_concurrent_num=1)
+    fleet.send_job(command=history.held("job"))
+    servers.wait_until(lambda: history.has("begin", "job"), description="the job ran")
+    proxy.cut("a", "dynamodb")
+    b = worker("b", log_level="debug")
+    proxy.bring_back()
+    b.wait_for_line("another worker runs it")
+    history.release("job")
+    servers.wait_until(lambda: fleet.depth() == (0, 0, 0), description="the job ended and its message was deleted")
+
+    b.wait_for_line("has left the queue")
+    fleet.send_job(command=history.command("next"))
+    servers.wait_until(lambda: history.has("end", "next"), description="b took other jobs")
+    assert history.jobs("begin") == ["job", "next"]
+    assert "lease.takeover" not in b.stderr
+    assert a.is_running()
+
+
 def test_at_the_twelve_hour_cap_the_job_goes_on_and_runs_once(
     worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:

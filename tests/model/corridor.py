@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -32,8 +32,8 @@ from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.message import Message
 from sqsjkr.outcome import Exit, Reason
 from sqsjkr.queue import Delivery, Hiding, QueueFacts
-from sqsjkr.telemetry.events import LOGGER, Event
-from sqsjkr.telemetry.outage import Outage
+from sqsjkr.resources import Resources
+from sqsjkr.telemetry.events import LOGGER
 from sqsjkr.telemetry.stats import Stats
 
 EPOCH = 1_600_000_000.0
@@ -266,7 +266,7 @@ class Daemon:
 
     def keeps(self, message_id: str) -> bool:
         """Whether it goes on hiding this message."""
-        held = self.queue._visibility.held.get(message_id) if self.is_running else None
+        held = self.queue.visibility.held.get(message_id) if self.is_running else None
         return held is not None and not held.leaving
 
     def fails_for(self, *services: str) -> float:
@@ -288,18 +288,16 @@ class Daemon:
 
     async def _live(self) -> None:
         budget = self.sim.budget
-        queue = self.queue = SimQueue(self, self.sim.sqs, budget=budget)
-        table = Wire(self.sim.table, lambda act, patience: self.sim.send(self, act, patience, self.weather))
-        outage = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
-        session = Session(table, budget=budget, outage=outage)
-        locker, throttler = TableLocker(table, session, budget=budget), TableThrottler(table, session, budget=budget)
-        resources = mock.Mock(
-            queue=queue, locker=locker, throttler=throttler, table_outage=outage, shares_outage=True, session=""
-        )
         config = Config(local="sim", max_concurrent_num=3, grace_period=GRACE, kill_after=KILL_AFTER)
+        table = Wire(self.sim.table, lambda act, patience: self.sim.send(self, act, patience, self.weather))
+        session = Session(table, budget=budget)
+        locker, throttler = TableLocker(table, session, budget=budget), TableThrottler(table, session, budget=budget)
+        resources = Resources(config, AsyncExitStack(), locker=locker, throttler=throttler, budget=budget)
+        session._outage = resources.table_outage
+        queue = resources.queue = self.queue = SimQueue(self, self.sim.sqs, budget=budget)
         for part in (queue, locker, throttler):
             await part.open()
-        shared = mock.Mock(heartbeat=self.page.heartbeat)
+        shared = mock.Mock(heartbeat=self.page.heartbeat, line=None, guard=0)
         log: Any = self  # of a log, the brake reads ``failure`` alone
         self.worker = build_worker(config, resources, Stats(slots=3), shared, log=log, budget=budget)
         await self.worker.run("a worker of the model")
@@ -384,8 +382,11 @@ class Simulation(World):
         self.ran.append(run)
 
     def _is_excused(self, run: Run) -> bool:
-        """Whether a job that came to its own end may run again: its worker died with the news, left in an outage, or was
-        cut off from both for as long as its session is trusted."""
+        """Whether a job that came to its own end may run again.
+
+        Its worker died with the news, left in an outage, or was cut off from both for as long as its session is
+        trusted.
+        """
         daemon, last_proof = run.worker, self.budget.trusted - self.budget.heartbeat_every
         if daemon.dead or max(daemon.longest_cut, daemon.cut_off()) > last_proof:
             return True

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from memory_table import MemoryTable
-from model.network import Weather
+from model.network import PLANS, Weather
 from model.world import Breach, Job, Worker, World
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.session import Beats, Session, Sightings
@@ -30,7 +30,7 @@ MODEL = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-WEATHERS = [Weather.FAIR, *Weather]
+WEATHERS = [Weather.FAIR, *PLANS]
 which = st.integers(0, 2)
 """One of the three workers."""
 

@@ -82,12 +82,22 @@ def room() -> WaitingRoom:
     return WaitingRoom(bound=10)
 
 
-def a_gate(locker: Locker, throttler: Throttler, room: WaitingRoom, *, hidden_until: float = float("inf")) -> Gate:
-    """A gate with nothing around it but a queue that hides its messages."""
+def a_gate(
+    locker: Locker,
+    throttler: Throttler,
+    room: WaitingRoom,
+    *,
+    hidden_until: float = float("inf"),
+    holds: bool = True,
+) -> Gate:
+    """A gate with nothing around it but a queue that hides its messages, and ``holds`` them or not."""
 
     class Hiding:
         def hidden_until(self, message: Message) -> float:
             return hidden_until
+
+        async def still_holds(self, message: Message) -> bool:
+            return holds
 
     table = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
     host = Outage("starting jobs", Event.HOST_EXHAUSTED, Event.HOST_RECOVERED)
@@ -321,6 +331,9 @@ async def test_a_job_whose_message_is_deleted_needs_no_proof() -> None:
         def hidden_until(self, message: Message) -> float:
             return 0.0
 
+        async def still_holds(self, message: Message) -> bool:
+            return True
+
     attempt, proof = an_attempt(), Proof(NoLocker(), Lapsed(), Visible())
     assert proof.until(attempt) == 0.0
     attempt.deleted = True
@@ -397,6 +410,19 @@ async def test_a_job_gives_up_if_another_message_holds_its_lock_and_never_for_it
         await give_back(gate, attempt)
     assert room.park(attempt.message, "lock nightly", expires=float("inf"))
     time[0] = 2 * STANDARD.longest_stay
+    assert outcome_of(await gate.admit(attempt)) is outcome
+
+
+@pytest.mark.parametrize(("holds", "outcome"), [(True, None), (False, Outcome.RETURNED)])
+async def test_a_copy_asks_the_queue_before_it_takes_over_a_claim(
+    room: WaitingRoom, *, holds: bool, outcome: Outcome | None
+) -> None:
+    """A worker that can't reach the table looks dead, and has deleted the message if its job has ended."""
+    notebook = Notebook(m="another worker")
+    gate, attempt = a_gate(NoLocker(), notebook, room, holds=holds), an_attempt(receive_count=2)
+    assert outcome_of(await gate.admit(attempt)) is Outcome.BUSY
+    assert room.park(attempt.message, "message m", expires=float("inf"), stay=STANDARD.longest_stay)
+    notebook.claims.clear()
     assert outcome_of(await gate.admit(attempt)) is outcome
 
 

@@ -97,6 +97,9 @@ class Queue:
     def hidden_until(self, message: Message) -> float:
         return float("inf")
 
+    async def still_holds(self, message: Message) -> bool:
+        return True
+
 
 def an_attempt(*, locked: bool) -> Attempt:
     attempt = Attempt(Message(id="m", body="", sent_at=0.0, age=0.0, received_at=clock.now()), "mark")

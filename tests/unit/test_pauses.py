@@ -66,7 +66,7 @@ class World:
         """A worker that has just been started."""
         time = lambda: self.now  # noqa: E731
         throttler = TableThrottler(self._table, Session(self._table, now=time))
-        proof = Proof(NoLocker(), throttler, self.queue)
+        proof = Proof(NoLocker(), throttler, self.queue.visibility)
         room = WaitingRoom(bound=10, now=time)
         lost = Outage("starting jobs", Event.HOST_EXHAUSTED, Event.HOST_RECOVERED)
         brake = Brake(lost, lost, log=None, table_is_probed=False)

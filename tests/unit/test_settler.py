@@ -80,7 +80,7 @@ class Corner:
         host = Outage("starting jobs", Event.HOST_EXHAUSTED, Event.HOST_RECOVERED)
         table = Outage("the lock table", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)
         brake = Brake(table, host, log=None, table_is_probed=False)
-        proof = Proof(self.table, self.table, self.queue)
+        proof = Proof(self.table, self.table, self.queue.visibility)
         gate = Gate(self.table, self.table, self.room, brake, proof, Policy(Limits()), budget=budget)
         self.settler = Settler(self.queue, gate, self.room, proof, Journal(), Untold(), asyncio.Event(), budget=budget)
 

@@ -69,6 +69,28 @@ async def test_a_release_that_failed_for_a_moment_can_be_sent_again(sqs: SQS, qu
     assert sqs.depth == (1, 0)
 
 
+async def test_the_queue_says_whether_a_delivery_is_still_ours(time: Time, sqs: SQS, queue: MemoryQueue) -> None:
+    sqs.send("x")
+    message = await receive_one(queue)
+    time.now += 9.0
+    assert await queue.visibility.still_holds(message)
+    assert queue.visibility.hidden_until(message) == time.now + STANDARD.hiding
+    sqs.messages.clear()
+    time.now += 1.0
+    assert not await queue.visibility.still_holds(message)
+    assert not await queue.visibility.still_holds(message)
+    assert len(queue.hidings) == 2, "what is void is not asked for again"
+
+
+async def test_a_queue_that_does_not_answer_says_nothing_about_a_delivery(sqs: SQS, queue: MemoryQueue) -> None:
+    sqs.send("x")
+    message = await receive_one(queue)
+    queue.trouble.append(BackendUnavailable("no answer"))
+    with pytest.raises(BackendUnavailable):
+        await queue.visibility.still_holds(message)
+    assert await queue.visibility.still_holds(message)
+
+
 async def test_a_verb_about_an_earlier_delivery_leaves_a_later_one_alone(sqs: SQS, queue: MemoryQueue) -> None:
     """The answer to a release was lost, and the message came back here before the release was sent again."""
     sqs.send("x")
@@ -84,7 +106,7 @@ async def test_a_verb_about_an_earlier_delivery_leaves_a_later_one_alone(sqs: SQ
     await queue.delete(first)
 
     assert sqs.depth == (0, 1), "the later delivery is hidden"
-    assert queue.hidden_until(second) == second.received_at + STANDARD.first_hiding
-    assert queue.hidden_until(first) == 0.0
+    assert queue.visibility.hidden_until(second) == second.received_at + STANDARD.first_hiding
+    assert queue.visibility.hidden_until(first) == 0.0
     await queue.delete(second)
     assert sqs.depth == (0, 0)

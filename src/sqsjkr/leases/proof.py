@@ -17,6 +17,9 @@ class Hides(Protocol):
     def hidden_until(self, message: Message) -> float:
         """Return until when, on ``clock.now``, no other worker can receive this message."""
 
+    async def still_holds(self, message: Message) -> bool:
+        """Return whether the queue still knows this delivery. Raises ``BackendUnavailable``."""
+
 
 class Proof:
     """Knows until when each attempt is proven, by its lock, its claim or its hidden message."""
@@ -29,6 +32,13 @@ class Proof:
     def hidden_until(self, message: Message) -> float:
         """Return until when, on ``clock.now``, the queue surely hands this message to no other worker."""
         return self._queue.hidden_until(message)
+
+    async def still_holds(self, message: Message) -> bool:
+        """Ask the queue whether this delivery is still ours: else its message was deleted, or delivered anew.
+
+        Raises ``BackendUnavailable``.
+        """
+        return await self._queue.still_holds(message)
 
     def until(self, attempt: Attempt) -> float:
         """Return until when, on ``clock.now``, this job surely runs nowhere else.
