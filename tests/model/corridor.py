@@ -75,9 +75,7 @@ class Command:
     """Stands for a real command: lives as long as its job says, unless it is ended before."""
 
     def __init__(self, mark: str, _shared: object) -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, SimHost)
-        self._daemon = loop.daemon
+        self._daemon = SimHost.running().daemon
         self._mark = mark
         self._run: Run | None = None
         self._deaf = False
@@ -124,6 +122,13 @@ class SimHost(Host):
     """A host that knows the daemon on it."""
 
     daemon: Daemon
+
+    @classmethod
+    def running(cls) -> SimHost:
+        """The one whose turn it is."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimHost)
+        return loop
 
 
 class SimQueue(MemoryQueue):
@@ -385,10 +390,14 @@ class Simulation(World):
         """Whether a job that came to its own end may run again.
 
         Its worker died with the news, left in an outage, or was cut off from both for as long as its session is
-        trusted.
+        trusted. Or it could neither tell the table nor delete the message, which was delivered a second time: "Not
+        promised" in docs/explanation/promises.md.
         """
         daemon, last_proof = run.worker, self.budget.trusted - self.budget.heartbeat_every
         if daemon.dead or max(daemon.longest_cut, daemon.cut_off()) > last_proof:
+            return True
+        if daemon.was_without("table", within=60.0) and not self.sqs.old_handles_work:
+            self.known += 1
             return True
         gave_up = daemon.left is not None and daemon.asked is not None and daemon.left - daemon.asked > GRACE
         return gave_up and all(daemon.was_without(service, within=60.0) for service in ("table", "queue"))
@@ -466,10 +475,10 @@ class _Time:
 
 
 @contextmanager
-def simulated(seed: int, *, budget: LeaseBudget = STANDARD) -> Iterator[Simulation]:
+def simulated(seed: int, *, budget: LeaseBudget = STANDARD, log: bool = False) -> Iterator[Simulation]:
     """A simulation in which time, commands and randomness are the model's."""
     level = LOGGER.level
-    LOGGER.setLevel("CRITICAL")
+    LOGGER.setLevel("DEBUG" if log else "CRITICAL")
     state = random.getstate()
     random.seed(f"{seed} jitter")
     sim = Simulation(seed=seed, budget=budget)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from model.corridor import GRACE, KILL_AFTER, Daemon, Simulation, simulated
 from model.network import Weather
@@ -33,7 +34,7 @@ LONGEST_STOP = GRACE + KILL_AFTER + 4 * STANDARD.last_words
 Fault = Callable[[Simulation, Daemon, random.Random], None]
 
 
-def outage(*services: str, seconds: tuple[float, ...] = (4.0, 12.0, 25.0, 45.0, 150.0, 150.0)) -> Fault:
+def outage(*services: str, seconds: tuple[float, ...] = (4.0, 9.0, 14.0, 25.0, 45.0, 150.0, 150.0)) -> Fault:
     """The worker gets no answers, or late ones."""
 
     def begin(_sim: Simulation, daemon: Daemon, draw: random.Random) -> None:
@@ -133,10 +134,10 @@ PAIRS = {
 }
 
 
-def play(name: str, seed: int, *, budget: LeaseBudget = STANDARD) -> Simulation:
+def play(name: str, seed: int, *, budget: LeaseBudget = STANDARD, log: bool = False) -> Simulation:
     """Let a pair happen, twice, and see everything to its end. Raises ``Breach``."""
     draw = random.Random(f"{seed} {name}")
-    with simulated(seed, budget=budget) as sim:
+    with simulated(seed, budget=budget, log=log) as sim:
         seats = [sim.daemon(f"{place}1") for place in "abc"]
         _send(sim, draw)
         for _ in range(2):
@@ -159,33 +160,46 @@ _LOCKS = ("report", "backup")
 
 
 def _send(sim: Simulation, draw: random.Random) -> None:
-    """Jobs of all kinds; some give up if their lock is held, which no other job ever asks for."""
-    at, lonely = 0.0, 0
+    """Send jobs at random."""
+    at = 0.0
     while at < TRAFFIC:
         at += draw.expovariate(0.3)
-        fields: dict[str, object] = {"seconds": draw.choice((0.1, 1.0, 4.0, 15.0, 40.0)), "deaf": draw.random() < 0.2}
-        chance = draw.random()
-        if chance < 0.3:
-            fields["lock_id"] = draw.choice(_LOCKS)
-        elif chance < 0.4:
-            fields |= {"lock_id": draw.choice(_LOCKS), "abort_if_locked": True, "may_give_up": True}
-        elif chance < 0.6:
-            lonely += 1
-            fields |= {"lock_id": f"lonely{lonely}", "abort_if_locked": True}
-        sim.after(at, lambda fields=fields: sim.send_job(**fields))
+        sim.after(at, lambda: _send_one(sim, draw, draw.random()))
+
+
+def _burst(sim: Simulation, draw: random.Random) -> None:
+    """Send jobs that have something to lose: with locks, and with locks of their own."""
+    for chance in (0.1, 0.2, 0.35, 0.5, 0.5, 0.5, 0.9):
+        _send_one(sim, draw, chance)
+
+
+def _send_one(sim: Simulation, draw: random.Random, chance: float) -> None:
+    """Send one job; which kind, ``chance`` decides.
+
+    Some give up if their lock is held, which no other job ever asks for: they must run.
+    """
+    fields: dict[str, Any] = {"seconds": draw.choice((0.1, 1.0, 4.0, 15.0, 40.0)), "deaf": draw.random() < 0.2}
+    if chance < 0.3:
+        fields["lock_id"] = draw.choice(_LOCKS)
+    elif chance < 0.4:
+        fields |= {"lock_id": draw.choice(_LOCKS), "abort_if_locked": True, "may_give_up": True}
+    elif chance < 0.6:
+        fields |= {"lock_id": f"lonely{len(sim.jobs)}", "abort_if_locked": True}
+    sim.send_job(**fields)
 
 
 def _put_down(pair: Pair, sim: Simulation, seats: list[Daemon], draw: random.Random) -> None:
     first, second = draw.choice(pair.one), draw.choice(pair.other)
     if draw.random() < 0.5:
         first, second = second, first
-    seat, when = draw.randrange(len(seats)), draw.uniform(2.0, FAULTS)
+    seat, when = draw.randrange(len(seats)), draw.uniform(4.0, FAULTS)
     apart = draw.choice((0.0, 0.1, 0.5, 2.0, 5.0, 10.0, 20.0, 30.0))
 
     def at(fault: Fault) -> None:
         if seats[seat].is_running:
             fault(sim, seats[seat], draw)
 
+    sim.after(when - draw.choice((0.0, 0.2, 1.0, 3.0)), lambda: _burst(sim, draw))
     sim.after(when, lambda: at(first))
     sim.after(when + apart, lambda: at(second))
 
