@@ -98,12 +98,17 @@ class Batcher(_Gathering[T, R]):
 class ClockedBatcher(_Gathering[T, R]):
     """Gathers calls while a batch is on its way: alone, an item goes at once; under load the answers set the pace.
 
-    For what a job waits for. A batch whose answer takes longer than ``stuck`` seconds holds back no others.
+    For what a job waits for. Batches that are not full leave ``pace`` seconds apart at least: a server that answers
+    faster than that would get each item by itself. A batch whose answer takes longer than ``stuck`` seconds holds back
+    no others.
     """
 
-    def __init__(self, send: Send[T, R], *, size: int, stuck: float) -> None:
+    def __init__(self, send: Send[T, R], *, size: int, stuck: float, pace: float = 0.0) -> None:
         super().__init__(send, size=size)
         self._stuck = stuck
+        self._pace = pace
+        self._sent = float("-inf")
+        """When the last batch left, by the loop's clock."""
         self._expected: _Batch[T, R] | None = None
         """The batch on its way that the others wait for."""
         self._timer: asyncio.TimerHandle | None = None
@@ -112,9 +117,19 @@ class ClockedBatcher(_Gathering[T, R]):
     def _arrived(self) -> None:
         if len(self._waiting) >= self._size:
             self._next()
-        elif self._expected is None and not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_soon(self._look)  # together with all that arrive in this same moment
+        elif self._expected is None:
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Send what waits when the pace allows it, with all that arrive until then, in this same moment at least."""
+        if self._looking:
+            return
+        self._looking = True
+        loop = asyncio.get_running_loop()
+        if (left := self._sent + self._pace - loop.time()) > 0:
+            loop.call_later(left, self._look)
+        else:
+            loop.call_soon(self._look)
 
     def _look(self) -> None:
         self._looking = False
@@ -122,6 +137,7 @@ class ClockedBatcher(_Gathering[T, R]):
             self._next()
 
     def _next(self) -> None:
+        self._sent = asyncio.get_running_loop().time()
         # What a caller that is gone has asked for is not asked for: nobody would give it back.
         self._waiting = [(item, answer) for item, answer in self._waiting if not answer.done()]
         self._expected = self._flush()
@@ -137,8 +153,10 @@ class ClockedBatcher(_Gathering[T, R]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._waiting:
-            self._next()
+        if len(self._waiting) >= self._size or asyncio.get_running_loop().time() >= self._sent + self._pace:
+            self._look()
+        elif self._waiting:
+            self._look_soon()
 
 
 async def side_by_side(calls: Iterable[Awaitable[R]]) -> list[R | Exception]:

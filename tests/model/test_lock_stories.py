@@ -267,18 +267,18 @@ def test_a_lapse_that_a_later_beat_heals_overlaps(world: World, monkeypatch: pyt
 
 
 def test_a_request_that_arrives_late_blocks_its_lock_without_echoes(world: World) -> None:
-    world.budget = STANDARD.but(first_echo=1e6)
+    world.budget = STANDARD.but(first_echo=1e6, claim_pace=0.0)
     with pytest.raises(Breach, match="left behind"):
         arrived_late(world)
 
 
 def test_a_batch_that_arrives_late_blocks_its_messages_without_echoes(world: World) -> None:
-    world.budget = STANDARD.but(first_echo=1e6)
+    world.budget = STANDARD.but(first_echo=1e6, claim_pace=0.0)
     with pytest.raises(Breach, match="left behind"):
         batch_arrived_late(world)
 
 
 def test_a_first_try_that_arrives_late_blocks_its_lock_without_echoes(world: World) -> None:
-    world.budget = STANDARD.but(slow=float("inf"))
+    world.budget = STANDARD.but(slow=float("inf"), claim_pace=0.0)
     with pytest.raises(Breach, match="left behind"):
         tried_twice(world)

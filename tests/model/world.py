@@ -34,6 +34,7 @@ CLEANING = 5.0
 """Seconds a dead worker's jobs may live on until the launcher has killed them (promise 4)."""
 KILL_AFTER = 60.0
 """Seconds between TERM and KILL that the operator allows; a lost lease allows fewer."""
+AT_ONCE = STANDARD.but(claim_pace=0.0)
 
 
 class Breach(AssertionError):
@@ -215,7 +216,8 @@ class World:
 
     table: Table = field(default_factory=MemoryTable)
     make_session: type[Session] = Session
-    budget: LeaseBudget = STANDARD
+    budget: LeaseBudget = AT_ONCE
+    """All that happens at one moment happens in one request; no time passes before the next one."""
     make_owner: Callable[[Worker, int], str] = field(default=lambda worker, number: f"{worker.name}{number}")
     time: float = 0.0
     workers: list[Worker] = field(default_factory=list)

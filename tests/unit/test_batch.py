@@ -157,6 +157,28 @@ async def test_a_full_batch_does_not_wait_for_the_one_before_it(sent: Sent) -> N
     await asyncio.gather(*calls)
 
 
+async def test_batches_keep_their_distance_however_fast_the_answers_are(sent: Sent) -> None:
+    batcher = ClockedBatcher(sent, size=10, stuck=3600.0, pace=0.05)
+    await batcher(0)
+    begun = asyncio.get_running_loop().time()
+    calls = [asyncio.create_task(batcher(1))]
+    await asyncio.sleep(0.01)
+    calls.append(asyncio.create_task(batcher(2)))
+    await asyncio.gather(*calls)
+    assert sent.batches == [[0], [1, 2]]
+    assert asyncio.get_running_loop().time() - begun > 0.03
+    await asyncio.sleep(0.06)
+    await batcher(3)
+    assert sent.batches == [[0], [1, 2], [3]]
+
+
+async def test_a_full_batch_keeps_no_distance(sent: Sent) -> None:
+    batcher = ClockedBatcher(sent, size=2, stuck=3600.0, pace=3600.0)
+    await asyncio.gather(batcher(0), batcher(1))
+    await asyncio.gather(batcher(2), batcher(3))
+    assert sent.batches == [[0, 1], [2, 3]]
+
+
 async def test_a_batch_that_is_stuck_holds_back_no_other(sent: Sent) -> None:
     sent.gate.clear()
     batcher = clocked(sent, stuck=0.02)

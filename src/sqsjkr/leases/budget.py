@@ -80,6 +80,9 @@ class _Durations(NamedTuple):
     """Between two tries during an outage, at most."""
     answer: float = 5.0
     """How long one AWS request may take, a long poll's own waiting not counted."""
+    claim_pace: float = 0.004
+    """Between two requests with claims, or with unlocks, at least, unless they are full: about what DynamoDB takes to
+    answer. A claim that comes alone does not wait."""
     slow: float = 1.0
     """After which an answer may belong to a second try, while the first is still on its way."""
     first_echo: float = 10.0

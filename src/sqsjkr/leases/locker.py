@@ -17,7 +17,7 @@ class TableLocker(Leased, Locker):
 
     def __init__(self, table: Table, session: Session, *, budget: LeaseBudget = STANDARD) -> None:
         super().__init__("lock", table, session, budget)
-        self._releasing = ClockedBatcher(table.release_locks, size=BATCH, stuck=STUCK)
+        self._releasing = ClockedBatcher(table.release_locks, size=BATCH, stuck=STUCK, pace=budget.claim_pace)
 
     def proven_until(self) -> float:
         """Two thirds of a lease after the last successful beat was sent; over for good once that has passed.

@@ -30,7 +30,7 @@ class TableThrottler(Leased, Throttler):
     def __init__(self, table: Table, session: Session, *, budget: LeaseBudget = STANDARD) -> None:
         super().__init__("claim", table, session, budget)
         self._together: ClockedBatcher[Claiming, Row | None] = ClockedBatcher(
-            table.take_new_claims, size=BATCH, stuck=STUCK
+            table.take_new_claims, size=BATCH, stuck=STUCK, pace=budget.claim_pace
         )
         self._finishing = Batcher(table.finish_claims, size=CONFIRM_BATCH, linger=CONFIRM_LINGER)
 
