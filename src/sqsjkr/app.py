@@ -51,6 +51,7 @@ from sqsjkr.steering.steward import Steward
 from sqsjkr.supervision.guard import EXIT_WORKER_DIED, LAUNCHER_IS_DEAD
 from sqsjkr.supervision.shared_state import SharedState, launcher_is_dead
 from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.history import History
 from sqsjkr.telemetry.job_log import JobLog
 from sqsjkr.telemetry.logs import Logs
 from sqsjkr.telemetry.outage import Outage
@@ -142,15 +143,14 @@ def build_worker(
     room = WaitingRoom(bound=max(100, PARKED_PER_SLOT * config.max_concurrent_num), budget=budget)
     spawner = _spawner(config, shared)
     brake = _brake(resources, log, spawner, budget)
-    journal = Journal(JobLog(), stats, board.measures, resources.tracer)
+    journal = Journal(JobLog(), stats, board.measures, resources.tracer, History(resources.history))
     reader = _reader(config, authority)
     proof = Proof(locker, throttler, queue.visibility)
     policy = Policy(_limits(config, queue.facts, budget))
     gate = Gate(locker, throttler, room, brake, proof, policy, budget=budget)
     registry = Registry(proof, budget=budget, kill_after=config.kill_after)
     mask = Mask(os.environ)
-    output = OutputLimits(tail=config.output_tail, rate=config.output_rate)
-    runner = Runner(registry, brake, journal, spawner, mask, resources.tracer, output=output)
+    runner = Runner(registry, brake, journal, spawner, mask, resources.tracer, output=_output(config))
     trigger = Trigger(config.life_time_trigger, runner, budget=budget)
     settler = Settler(queue, gate, room, proof, journal, Hook(runner, mask), changed, budget=budget)
     place = Place(host=HOST, queue=queue.facts.name)
@@ -179,6 +179,11 @@ def _reader(config: Config, authority: Authority | None) -> Reader:
     plan = Plan(wrapper=config.wrapper, hook=config.hook, hook_on=config.hook_on)
     retries = config.ack == "finish"
     return Reader(config.jobs, plan=plan, max_timeout=config.max_timeout, authority=authority, retries=retries)
+
+
+def _output(config: Config) -> OutputLimits:
+    all_tails = config.history_output == "all"
+    return OutputLimits(tail=config.output_tail, rate=config.output_rate, tail_of_success=all_tails)
 
 
 def _limits(config: Config, queue: QueueFacts, budget: LeaseBudget) -> Limits:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeVar
 
-from sqsjkr.backends import Connections, Name, Part, parse, queue_class, roster_class, table_class
+from sqsjkr.backends import Connections, Name, Part, history_class, parse, queue_class, roster_class, table_class
 from sqsjkr.config import Config, plugins
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.live import Presence, Roster
@@ -20,6 +20,7 @@ from sqsjkr.message import LONGEST_SIGNATURE_LIFE
 from sqsjkr.queue import Queue, QueueFacts
 from sqsjkr.runs import SHORT
 from sqsjkr.telemetry.events import Event, emit
+from sqsjkr.telemetry.history import HistoryStore, Keep, NoHistory, Rules
 from sqsjkr.telemetry.outage import Outage
 from sqsjkr.telemetry.requests import Requests
 from sqsjkr.telemetry.trace import tracer
@@ -69,6 +70,8 @@ class Resources:
         )
         claims = parse(config.throttler) if throttler is None else None
         self._claims = claims if claims and claims.table else None
+        self.history = _history(config, self._connections, self._claims)
+        """Where the endings of jobs are kept."""
         self.tracer = tracer(
             config.otlp_endpoint, as_parent=config.trace_parent, system="sqsjkr" if config.local else "aws_sqs"
         )
@@ -142,6 +145,7 @@ class Resources:
             *((table, self.table_outage) for table, _ in self._tables.values()),
             (self.locker, Outage("the locker", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)),
             (self.throttler, Outage("the throttler", Event.TABLE_UNREACHABLE, Event.TABLE_RECOVERED)),
+            (self.history, self.table_outage),
             (self.tracer, Outage("the export of spans", Event.TRACES_FAILED, Event.TRACES_RECOVERED)),
         ]
 
@@ -161,9 +165,19 @@ class Resources:
         return self._tables[name]
 
     def _keep_claims_for(self, retention: float) -> None:
-        """No delivery of a message may outlive its claim."""
+        """No delivery of a message may outlive its claim; history may keep it for longer."""
+        rules = self.history.rules
         for table, _ in self._tables.values():
-            table.retention = retention
+            table.retention = max(retention, rules.seconds)
+            table.history = rules
+
+
+def _history(config: Config, connections: Connections, claims: Name | None) -> HistoryStore:
+    if claims is None:
+        return NoHistory()
+    history: HistoryStore = history_class(claims.table).configured(connections, claims.place)
+    history.rules = Rules(runs=Keep(config.history), output=Keep(config.history_output), days=config.history_days)
+    return history
 
 
 def _announce(facts: QueueFacts, ack: str) -> None:

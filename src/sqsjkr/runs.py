@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import socket
 import time
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 LONGEST_COMMAND = 200
 """Characters of a command that are kept."""
 LONGEST_NOTED_OUTPUT = 4_000
 """Bytes of the end of a job's output that are kept in its claim's row while something is owed for it."""
-_EMPTY = ("", None, 0, False, ())
 HOST = socket.gethostname()
 """This host, as other workers see it in the table."""
 CRASHED = "crashed"
@@ -145,6 +145,32 @@ class Run:
         )
 
     @property
+    def as_waiting(self) -> Run:
+        """What is known of a job before its next attempt, from this one that was cut off."""
+        return replace(
+            self,
+            attempt="",
+            host="",
+            begun_at=None,
+            ended_at=None,
+            outcome="",
+            detail="",
+            exit_status=None,
+            signal=None,
+            seconds=None,
+            cpu_seconds=None,
+            max_rss_bytes=None,
+            printed_bytes=None,
+            output="",
+            fence=0,
+        )
+
+    def with_past(self, past: Sequence[Run]) -> Run:
+        """Return it with the attempts before it that are kept by themselves, too; the oldest first."""
+        more = [one.as_earlier for one in past if one.attempt != self.attempt]
+        return replace(self, earlier=tuple(sorted((*self.earlier, *more), key=lambda one: one.begun_at or 0.0)))
+
+    @property
     def key(self) -> str:
         """What the throttler knows the message by: its copies have the same key."""
         return self.claim_key or self.message_id
@@ -155,13 +181,13 @@ class Run:
         return (*self.earlier, self.as_earlier)[-MOST_EARLIER:]
 
 
-_NAMES = tuple(item.name for item in fields(Run))
+_UNSAID = {item.name: item.default for item in fields(Run)}
 _MOST_CHARACTERS = {"event_id": 1024, "detail": 1000}
 
 
 def to_note(run: Run) -> str:
     """Write the facts of a run as JSON: about 8 KB at most."""
-    facts = {name: value for name in _NAMES if (value := getattr(run, name)) not in _EMPTY}
+    facts = {name: value for name, unsaid in _UNSAID.items() if (value := getattr(run, name)) != unsaid}
     for name, most in _MOST_CHARACTERS.items():
         if name in facts:
             facts[name] = facts[name][:most]
@@ -176,7 +202,7 @@ def from_note(note: str) -> Run | None:
     """Read what ``to_note`` wrote, in this release or another one. None if there is nothing to read."""
     try:
         facts = json.loads(note)
-        known = {name: facts[name] for name in _NAMES if name in facts}
+        known = {name: facts[name] for name in _UNSAID if name in facts}
         if "earlier" in known:
             known["earlier"] = tuple(one for each in known["earlier"] if (one := Earlier.unpacked(each)) is not None)
         return Run(**known)

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from contracts.stores import NewTable
-from sqsjkr.history import Keep, Rules
 from sqsjkr.leases.budget import STANDARD
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import Claiming, Table
 from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.runs import MOST_EARLIER, Earlier, Run
+from sqsjkr.telemetry.history import Keep, Rules
 from sqsjkr.testing import ThrottlerContract
 from sqsjkr.throttler import Answer, Claim, Throttler
 

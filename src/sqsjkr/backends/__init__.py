@@ -34,9 +34,11 @@ class Backend:
     sender: str = ""
     table: str = ""
     roster: str = ""
+    history: str = ""
     source: str = ""
     orders: str = ""
-    """Beside each table: where workers enter themselves, what viewers read, where operators' orders are written."""
+    """Beside each table: where workers enter themselves, where they keep how jobs ended, what viewers read, and where
+    operators' orders are written."""
     queue_source: str = ""
     dead_letters: str = ""
     """Beside each queue: what viewers see of it, and of its dead letters."""
@@ -57,6 +59,7 @@ BACKENDS = {
     "dynamodb": Backend(
         table="table:DynamoDBTable",
         roster="fleet:DynamoDBRoster",
+        history="history:DynamoDBHistory",
         source="views:DynamoDBSource",
         orders="orders:DynamoDBOrders",
         on_aws=True,
@@ -66,6 +69,7 @@ BACKENDS = {
         sender="sender:SQLiteSender",
         table="table:SQLiteTable",
         roster="fleet:SQLiteRoster",
+        history="history:SQLiteHistory",
         source="views:SQLiteSource",
         orders="orders:SQLiteOrders",
         queue_source="views:SQLiteQueueView",
@@ -210,6 +214,11 @@ def dead_letters_class(settings: _Settings) -> Any:
 def table_class(name: str) -> Any:
     """The ``Table`` of this backend, which is one of ``TABLES``."""
     return _load(name, BACKENDS[name].table)
+
+
+def history_class(name: str) -> Any:
+    """The ``HistoryStore`` of this backend, which is one of ``TABLES``."""
+    return _load(name, BACKENDS[name].history)
 
 
 def roster_class(name: str) -> Any:

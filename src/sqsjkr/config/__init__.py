@@ -101,6 +101,12 @@ class Config:
     """Log lines for people ("text") or for machines ("json")."""
     metrics_log: str = field(default="none", metadata=_in("kicker", rules.choice("none", "emf")))
     """Metrics in the log: "emf" for one line a minute in CloudWatch's embedded metric format."""
+    history: str = field(default="all", metadata=_in("kicker", rules.choice("all", "failures", "none")))
+    """The jobs of which the table keeps what they were and how they ended: "all", "failures", "none"."""
+    history_output: str = field(default="failures", metadata=_in("kicker", rules.choice("all", "failures", "none")))
+    """The jobs of which it keeps the end of their output: "all", "failures", "none"."""
+    history_days: int = field(default=14, metadata=_in("kicker", rules.whole(1, 365)))
+    """Days for which it keeps them."""
     otlp_endpoint: str = field(default="", metadata=_in("kicker", rules.http_url))
     """The OpenTelemetry collector that gets a span for each run; "" for what OTEL_EXPORTER_OTLP_ENDPOINT says."""
     trace_parent: bool = field(default=False, metadata=_in("kicker", rules.flag))

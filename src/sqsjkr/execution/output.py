@@ -32,6 +32,8 @@ class OutputLimits:
     """Bytes kept of its end."""
     rate: int
     """Bytes a second that are logged, sustained; 0 for no limit."""
+    tail_of_success: bool = False
+    """Whether the end of what a job printed that succeeded is of use, too."""
 
 
 class Output:

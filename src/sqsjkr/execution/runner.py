@@ -99,7 +99,7 @@ class Runner:
             self._registry.leave(attempt)
         if end.leftovers:
             emit(Event.PROCESS_LEFT, f"{attempt.label}: processes run on in the background", **attempt.facts)
-        is_told = attempt.plan.tells(news(Outcome.SUCCEEDED, attempt.failures))
+        is_told = attempt.plan.tells(news(Outcome.SUCCEEDED, attempt.failures)) or self._limits.tail_of_success
         tail = self._tail(attempt, output) if end.status or end.reason or is_told else ""
         return replace(end, by=attempt.ordered_by, seconds=clock.now() - begun, tail=tail)
 

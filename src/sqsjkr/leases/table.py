@@ -15,8 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqsjkr.history import Rules
 from sqsjkr.runs import Earlier, Holder, Run
+from sqsjkr.telemetry.history import Rules
 
 
 class Heartbeat(NamedTuple):

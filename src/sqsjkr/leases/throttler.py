@@ -7,16 +7,17 @@ from dataclasses import replace
 from functools import partial
 
 from sqsjkr.batcher import Batcher, ClockedBatcher
-from sqsjkr.history import Keep
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.leased import Leased, holder_of
 from sqsjkr.leases.session import Session
 from sqsjkr.leases.table import BATCH, STUCK, Claiming, Row, Table
 from sqsjkr.runs import Holder, Run, from_note
+from sqsjkr.telemetry.history import Keep
 from sqsjkr.throttler import Answer, Claim, Throttler
 
-CONFIRM_BATCH = 25
-"""Rows one BatchWriteItem may put (AWS: Service, account, and table quotas in Amazon DynamoDB)."""
+CONFIRM_BATCH = 24
+"""Claims that one request marks as done: one less than BatchWriteItem may put, so that a page of history can ride
+along (AWS: Service, account, and table quotas in Amazon DynamoDB)."""
 CONFIRM_LINGER = 0.05
 FOR_EVER = 1e9
 """Seconds: an age at which everything is due."""

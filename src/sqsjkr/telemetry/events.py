@@ -73,6 +73,12 @@ class Event(Enum):
         "warn",
         "The table does not take several claims or unlocks in one request: each is sent by itself.",
     )
+    HISTORY_DROPPED = (
+        "history.dropped",
+        "warn",
+        "Endings of jobs could not be written for viewers; jobs are not affected. Logged once until it works again.",
+    )
+    HISTORY_RECOVERED = ("history.recovered", "info", "Endings of jobs are written for viewers again.")
     NO_DEAD_LETTER_QUEUE = (
         "no_dead_letter_queue",
         "warn",

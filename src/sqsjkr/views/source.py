@@ -6,11 +6,12 @@ They are not the worker's ``Table``: a viewer needs no right to write, an operat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqsjkr.leases.live import Board, Entry, Live, Notice
 from sqsjkr.leases.table import Row
+from sqsjkr.outcome import Outcome
 from sqsjkr.runs import Holder, Run
 
 
@@ -33,6 +34,16 @@ class ClaimRow:
 
     row: Row
     run: Run
+
+
+def without_claim(past: Sequence[Run]) -> ClaimRow | None:
+    """Return the story of a message that has no claim, from the runs that are kept by themselves; None for none."""
+    if not past:
+        return None
+    newest = max(past, key=lambda run: run.ended_at or 0.0)
+    if newest.outcome == Outcome.INTERRUPTED.label:  # it waits for its next attempt
+        return ClaimRow(row=Row(owner=None), run=newest.as_waiting.with_past(past))
+    return ClaimRow(row=Row(owner=None, done=True), run=newest.with_past(past))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +71,30 @@ class Depth:
     """Age of the oldest visible message; None where the queue does not tell it."""
 
 
-class Source(ABC):
+class Endings(ABC):
+    """What a table remembers of jobs. Every verb may raise ``BackendUnavailable``."""
+
+    @abstractmethod
+    async def story(self, message_id: str) -> ClaimRow | None:
+        """Return a message's claim with the facts of its run, ``earlier`` attempts included; None if it has none.
+
+        Of a job whose last attempt was cut off, and that waits for the next one, ``run`` has no outcome.
+        """
+
+    @abstractmethod
+    def endings(self, queue: str, *, since: float, until: float, failed: bool = False) -> AsyncIterator[Run]:
+        """Yield the endings of jobs between two times, newest first; with ``failed``, of failures only.
+
+        What a list knows of a run: its message, event, lock, host, outcome, times and exit; of a failure the last line
+        of its output. Reads on only as far as the caller does. The last half minute of a worker may be missing.
+        """
+
+    @abstractmethod
+    async def endings_of(self, event_id: str, limit: int) -> Sequence[Run]:
+        """Return the newest endings of an event, newest first. Of a busy worker's successes some are missing."""
+
+
+class Source(Endings):
     """What a table shows. Every verb may raise ``BackendUnavailable``; reads may be a second old."""
 
     @abstractmethod

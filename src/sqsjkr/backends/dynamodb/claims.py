@@ -6,7 +6,6 @@ it, so whoever ends its job must mark it as done.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -14,13 +13,13 @@ from typing import Any
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.errors import ConditionFailed
 from sqsjkr.backends.dynamodb import facts
+from sqsjkr.backends.dynamodb.outbox import Outbox
 from sqsjkr.backends.dynamodb.rows import THROTTLE, Rows, decimal, key_of, number, owner_of, text
 from sqsjkr.backends.dynamodb.statements import Statement, Statements
 from sqsjkr.batcher import side_by_side
-from sqsjkr.errors import BackendUnavailable
-from sqsjkr.history import has_failed
 from sqsjkr.leases.table import Claiming, ClaimRows, Row
 from sqsjkr.runs import Earlier, Run, to_note
+from sqsjkr.telemetry.history import has_failed
 
 _CLAIM_IS_FREE = (
     "(attribute_not_exists(Expired) AND (attribute_not_exists(Due) OR Due <= :age)) "
@@ -41,10 +40,11 @@ _ZERO, _EMPTY = {"N": "0"}, {"S": ""}
 class DynamoDBClaims(ClaimRows):
     """The claims' part of ``DynamoDBTable``."""
 
-    def __init__(self, aws: AWS, name: str) -> None:
+    def __init__(self, aws: AWS, name: str, outbox: Outbox | None = None) -> None:
         self._aws = aws
         self._name = name
         self._rows = Rows(aws, name)
+        self._outbox = outbox or Outbox(aws, name)
         self._inserts = Statements(aws, "claims", f"dynamodb:PartiQLInsert on {name}")
 
     async def take_new_claims(self, claims: Sequence[Claiming]) -> Sequence[Row | Exception | None]:
@@ -93,23 +93,11 @@ class DynamoDBClaims(ClaimRows):
         return await self._claim(claiming.run.key, f"{change} REMOVE Due", values, condition)
 
     async def finish_claims(self, claims: Sequence[tuple[Run, str]]) -> Sequence[Exception | None]:
-        """Send one BatchWriteItem. Retries, with pauses, what DynamoDB leaves unprocessed."""
+        """Send one BatchWriteItem; retry, with pauses, what DynamoDB leaves unprocessed."""
         expired = self._rows.expiry(self.retention)
         rows = {run.key: self._finished(run, owner, expired) for run, owner in claims}
-        pause = 0.05
-        while rows:
-            puts = [{"PutRequest": {"Item": row}} for row in rows.values()]
-            answer = await self._aws.call("dynamodb", "BatchWriteItem", {"RequestItems": {self._name: puts}})
-            left = answer.get("UnprocessedItems", {}).get(self._name, [])
-            rows = {put["PutRequest"]["Item"]["Id"]["S"]: put["PutRequest"]["Item"] for put in left}
-            if rows:
-                if pause > 1.0:
-                    why = "rows are left unprocessed, since the table is throttled"
-                    trouble = BackendUnavailable(f"dynamodb:BatchWriteItem on {self._name}: {why}")
-                    return [trouble if run.key in rows else None for run, _ in claims]
-                await asyncio.sleep(pause)
-                pause *= 2
-        return [None] * len(claims)
+        failures = await self._outbox.put(list(rows.values()))
+        return [failures.get((run.key, THROTTLE)) for run, _ in claims]
 
     def _finished(self, run: Run, owner: str, expired: Mapping[str, str]) -> dict[str, Any]:
         noted = self.history.at_end(run)

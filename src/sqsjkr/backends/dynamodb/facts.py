@@ -164,6 +164,11 @@ def unpacked(tail: str) -> str:
     return ""
 
 
+def bytes_of(item: Mapping[str, Any], name: str) -> bytes:
+    """Return a row's bytes; b"" if it has none of this name. Raises ``ValueError`` if they are not base64."""
+    return base64.b64decode(item.get(name, {}).get("B", ""))
+
+
 def size_of(item: Mapping[str, Any]) -> int:
     """Return how large DynamoDB takes a row to be, in bytes, or a little less (Developer Guide, "Item sizes")."""
     return sum(len(name) + _size(value) for name, value in item.items())

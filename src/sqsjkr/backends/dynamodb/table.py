@@ -18,6 +18,7 @@ from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.connection import connection
 from sqsjkr.backends.aws.errors import AWSRefused, ConditionFailed
 from sqsjkr.backends.dynamodb.claims import DynamoDBClaims
+from sqsjkr.backends.dynamodb.outbox import Outbox
 from sqsjkr.backends.dynamodb.rows import (
     LOCK,
     WORKER,
@@ -70,15 +71,16 @@ _LOCK_IS_FREE_OR_THEIRS = f"{_LOCK_IS_FREE} OR #owner = :over"
 class DynamoDBTable(DynamoDBClaims, Table):
     """Locks, claims and heartbeats in one DynamoDB table."""
 
-    def __init__(self, aws: AWS, name: str) -> None:
-        super().__init__(aws, name)
+    def __init__(self, aws: AWS, name: str, outbox: Outbox | None = None) -> None:
+        super().__init__(aws, name, outbox)
         self._updates = Statements(aws, "unlocks", f"dynamodb:PartiQLUpdate on {name}")
         self._release = f'UPDATE "{name}" {_RELEASE}'
 
     @classmethod
     def configured(cls, connections: Connections, _place: str) -> DynamoDBTable:
         """The table of the settings."""
-        return cls(connection(connections), connections.settings.lock_table)
+        aws, name = connection(connections), connections.settings.lock_table
+        return cls(aws, name, connections.once(Outbox, aws, name))
 
     async def open(self) -> None:
         """Read one key: the table exists, has our keys, and we may use it."""

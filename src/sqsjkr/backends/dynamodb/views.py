@@ -13,6 +13,7 @@ from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.connection import connection
 from sqsjkr.backends.aws.errors import AWSRefused
 from sqsjkr.backends.dynamodb.claims import _claim as claim_of
+from sqsjkr.backends.dynamodb.endings import DynamoDBEndings
 from sqsjkr.backends.dynamodb.facts import run_of
 from sqsjkr.backends.dynamodb.fleet import BOARD, board_of, entry_of, fleet_key
 from sqsjkr.backends.dynamodb.rows import LOCK, THROTTLE, WORKER, Rows, key_of, number_of, text_of
@@ -29,12 +30,11 @@ _FIRST_PAUSE = 0.05
 """Seconds before the first retry of what DynamoDB left unprocessed; doubled before each further one."""
 
 
-class DynamoDBSource(Source):
+class DynamoDBSource(DynamoDBEndings, Source):
     """The rows of one table."""
 
     def __init__(self, aws: AWS, name: str) -> None:
-        self._aws = aws
-        self._name = name
+        super().__init__(aws, name)
         self._rows = Rows(aws, name)
 
     @classmethod

@@ -58,6 +58,23 @@ CREATE TABLE IF NOT EXISTS row (
     PRIMARY KEY (type, id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS row_by_expired ON row (expired) WHERE expired IS NOT NULL;
+CREATE TABLE IF NOT EXISTS run (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    attempt TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    lock_id TEXT NOT NULL,
+    host TEXT NOT NULL,
+    ended REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    bad INTEGER NOT NULL,
+    final INTEGER NOT NULL,
+    facts TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS run_by_id ON run (id);
+CREATE INDEX IF NOT EXISTS run_by_ended ON run (ended);
+CREATE INDEX IF NOT EXISTS run_by_event ON run (event_id, ended);
+CREATE INDEX IF NOT EXISTS run_that_failed ON run (ended) WHERE bad;
 """
 
 _COLUMNS = {

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqsjkr.backends import Connections
 from sqsjkr.backends.sqlite.claims import _claim as claim_of
+from sqsjkr.backends.sqlite.endings import SQLiteEndings
 from sqsjkr.backends.sqlite.fleet import board, read_entry
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.backends.sqlite.table import holder_of
@@ -16,11 +17,8 @@ from sqsjkr.runs import Run
 from sqsjkr.views.source import ClaimRow, Depth, LockRow, QueueSource, SessionRow, Source
 
 
-class SQLiteSource(Source):
+class SQLiteSource(SQLiteEndings, Source):
     """The rows of one store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
 
     @classmethod
     def configured(cls, connections: Connections, place: str) -> SQLiteSource:
