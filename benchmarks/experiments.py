@@ -45,6 +45,12 @@ def burst(bench: Bench, subject: Subject) -> Sample:
     return _burst(bench, subject, bench.jobs(2000))
 
 
+def written(bench: Bench, subject: Subject) -> Sample:
+    """The burst of jobs with names and commands as producers send them: what it costs in the table."""
+    command = "true # nice -n 10 /opt/app/bin/manage thumbnails --bucket uploads --size 320 --quality 85 --if-newer"
+    return _burst(bench, subject, bench.jobs(2000), of_writes=True, event_id="thumbnail-@N@", command=command)
+
+
 def locked(bench: Bench, subject: Subject) -> Sample:
     """The same, every job with a lock_id of its own, so that no lock is ever waited for."""
     sample = _burst(bench, subject, bench.jobs(1000), lock_id="lock-@N@")
@@ -90,7 +96,15 @@ def handover(bench: Bench, subject: Subject) -> Sample:
 
 
 def _burst(
-    bench: Bench, subject: Subject, jobs: int, *, answers_in: float = 0.0, slots: int = SLOTS, **fields: object
+    bench: Bench,
+    subject: Subject,
+    jobs: int,
+    *,
+    answers_in: float = 0.0,
+    slots: int = SLOTS,
+    command: str = "true",
+    of_writes: bool = False,
+    **fields: object,
 ) -> Sample:
     with (
         Standin(bench.tls, answers_in=answers_in) as standin,
@@ -100,11 +114,14 @@ def _burst(
         standin.reset()
         before = daemon.cpu()
         begun = time.monotonic()
-        standin.fill("true", jobs, **fields)
+        standin.fill(command, jobs, **fields)
         took = daemon.wait(jobs) - begun
         _drained(standin)
         time.sleep(0.2)  # the last batches: confirms may come after deletes
         cpu, counts = daemon.cpu() - before, standin.counts()
+    if of_writes:
+        units = counts["write_units"] / jobs
+        return {"write_units": units, "claim_row": counts["largest_row"].get("throttle", 0)}
     return {
         "throughput": jobs / took,
         "cpu": 1000 * cpu / jobs,

@@ -49,6 +49,8 @@ FIGURES = (
     Figure("cpu", "CPU a job, daemon and children", "ms", most_of_peer=0.88),
     Figure("sqs", "SQS requests a job, queue full", "", most=0.25),
     Figure("dynamodb", "DynamoDB requests a job, no lock", "", most=0.4),
+    Figure("write_units", "write units a job, queue full, named jobs, history on", "", most=2.1),
+    Figure("claim_row", "largest row of a claim", "bytes", most=1024),
     Figure("locked_dynamodb", "DynamoDB requests a job, uncontended lock", "", most=2.5),
     Figure("locked_throughput", "throughput, 20 slots, each job with a lock of its own", "jobs/s"),
     Figure("distant_throughput", "throughput, 20 slots, server answers in 5 ms", "jobs/s", least_of_peer=5.0),
@@ -118,6 +120,7 @@ def _latency_by_slots(bench: Bench, subject: Subject) -> Sample:
 
 EXPERIMENTS: dict[str, Experiment] = {
     "burst": experiments.burst,
+    "written": experiments.written,
     "locked": experiments.locked,
     "distant": experiments.distant,
     "distant-wide": experiments.distant_wide,
@@ -138,5 +141,5 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 LONG = {"background": 2, "sleep": 3, "latency-by-slots": 3}
 """Experiments that take minutes are run less often."""
-OURS_ALONE = {"embedded", "named", "stalls"}
+OURS_ALONE = {"embedded", "named", "stalls", "written"}
 """Experiments that a peer has nothing to set against."""

@@ -119,9 +119,10 @@ class Api:
     def _own_result(self, method: str, path: str, options: dict[str, str], body: bytes) -> Json:
         match method, path:
             case "GET", "/_counts":
-                return self.meter.report()
+                return self.meter.report() | self.dynamodb.written()
             case "POST", "/_reset":
                 self.meter.reset()
+                self.dynamodb.forget_written()
                 return {}
             case "POST", "/_fill":
                 queue = self.sqs.queue(options["queue"])

@@ -32,6 +32,19 @@ class DynamoDb:
             "Scan": lambda payload: scan(self._table(payload), payload),
         }
 
+    def written(self) -> Json:
+        """What has been written since the last call of ``forget_written``."""
+        largest: dict[str, int] = {}
+        for table in self.tables.values():
+            for kind, size in table.largest.items():
+                largest[kind] = max(largest.get(kind, 0), size)
+        return {"write_units": sum(table.units for table in self.tables.values()), "largest_row": largest}
+
+    def forget_written(self) -> None:
+        """Count anew."""
+        for table in self.tables.values():
+            table.units, table.largest = 0, {}
+
     def create_table(self, payload: Json) -> Json:
         """CreateTable. The table is there at once."""
         if payload["TableName"] in self.tables:
@@ -66,7 +79,7 @@ class DynamoDb:
         table = self._table(payload)
         key = table.key(payload["Item"])
         old = table.get(key)
-        _check(payload, old)
+        _check(payload, old, table)
         table.put(key, payload["Item"])
         return _old_item(payload, old)
 
@@ -75,7 +88,7 @@ class DynamoDb:
         table = self._table(payload)
         key = table.key(payload["Key"], exact=True)
         old = table.get(key)
-        _check(payload, old)
+        _check(payload, old, table)
         table.delete(key)
         return _old_item(payload, old)
 
@@ -84,7 +97,7 @@ class DynamoDb:
         table = self._table(payload)
         key = table.key(payload["Key"], exact=True)
         old = table.get(key)
-        scope = _check(payload, old)
+        scope = _check(payload, old, table)
         new = dict(payload["Key"] if old is None else old)
         touched = [change(scope, new) for change in parse_update(payload.get("UpdateExpression", "")).changes]
         if not table.key_names.isdisjoint(touched):
@@ -153,7 +166,7 @@ class DynamoDb:
             raise ApiError("ResourceNotFoundException", "Requested resource not found") from None
 
 
-def _check(payload: Json, old: Json | None) -> Scope:
+def _check(payload: Json, old: Json | None, table: Table) -> Scope:
     """Evaluate the condition of a write against the item as it is.
 
     Raises:
@@ -173,6 +186,7 @@ def _check(payload: Json, old: Json | None) -> Scope:
     check_placeholders(used, names, values)
     scope = Scope(old or {}, names, values)
     if condition is not None and not condition(scope):
+        table.charge(old or {})  # a write that fails costs as much
         wanted = payload.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and old is not None
         extra = {"Item": old} if wanted else {}
         raise ApiError("ConditionalCheckFailedException", "The conditional request failed", extra=extra)
@@ -183,9 +197,11 @@ def _answer(table: Table, key: Key, update: partiql.Update | None, what: Json) -
     old = table.get(key)
     if update is None:
         if old is not None:
+            table.charge(old)
             return _error(table, "DuplicateItem", "Duplicate primary key exists in table")
         table.put(key, what)
     elif not update.holds(old, what["wanted"]):
+        table.charge(old or {})
         return _error(table, "ConditionalCheckFailed", "The conditional request failed")
     else:
         kept = {name: value for name, value in (old or {}).items() if name not in update.removes}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from benchmarks.standin.errors import Json, validation_error
-from benchmarks.standin.values import number, scalar
+from benchmarks.standin.values import number, scalar, size_of
 
 Scalar = int | Decimal | str
 Key = tuple[Scalar, Scalar]
@@ -55,6 +55,10 @@ class Table:
         }
         self.ttl_attribute = ""
         self.size = 0
+        self.units = 0
+        """Write units so far, those of the indexes not counted (AWS: Read and write operations)."""
+        self.largest: dict[str, int] = {}
+        """Bytes of the largest row that was put, by its range key up to a slash."""
         self._types = {entry["AttributeName"]: entry["AttributeType"] for entry in definition["AttributeDefinitions"]}
         self._items: dict[Scalar, dict[Scalar, Json]] = {}
 
@@ -80,6 +84,9 @@ class Table:
         old = rows.get(key[1])
         rows[key[1]] = item
         self.size += old is None
+        new_size = self.charge(item, old)
+        kind = str(key[1]).partition("/")[0]
+        self.largest[kind] = max(self.largest.get(kind, 0), new_size)
         for index in self.indexes.values():
             index.move(key, old, item)
 
@@ -89,10 +96,18 @@ class Table:
         old = rows.pop(key[1], None)
         if not rows:
             self._items.pop(key[0], None)
+        self.charge(old or {})
         if old is not None:
             self.size -= 1
             for index in self.indexes.values():
                 index.move(key, old, None)
+
+    def charge(self, item: Json, other: Json | None = None) -> int:
+        """Count the write units of a write that meets these items, also of one that fails; the first one's size."""
+        size = size_of(item)
+        most = max(size, size_of(other) if other else 0)
+        self.units += max(1, -(-most // 1024))
+        return size
 
     def all(self) -> Iterator[Json]:
         """Every item, in the order of first writing of its hash key."""

@@ -84,3 +84,20 @@ def _addend(value: Json) -> int | Decimal:
     if "N" not in value:
         raise validation_error("An operand in the update expression has an incorrect data type")
     return number(value["N"])
+
+
+def size_of(item: Json) -> int:
+    """Bytes of an item, as far as its attributes are strings, numbers, bytes or sets (AWS: DynamoDB item sizes)."""
+    size = 0
+    for name, value in item.items():
+        size += len(name)
+        ((kind, content),) = value.items()
+        if kind == "S":
+            size += len(content) if content.isascii() else len(content.encode(errors="replace"))
+        elif kind == "N":
+            size += len(content) // 2 + 1
+        elif kind == "B":
+            size += len(content) * 3 // 4
+        else:
+            size += sum(map(len, content)) if kind in _SETS else 3
+    return size

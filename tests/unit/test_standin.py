@@ -1,6 +1,7 @@
 """The benchmarks' stand-in for SQS and DynamoDB does what the daemon relies on."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -609,6 +610,29 @@ def test_a_statement_changes_a_row_that_meets_its_condition_and_no_other(standin
     assert item == row("s-lock", Fence={"N": "3"}, Expired={"N": "7"}, Released={"S": "a"})
     with pytest.raises(ClientError, match="well formed"):
         standin.dynamodb.batch_execute_statement(Statements=[{"Statement": f'DROP TABLE "{TABLE}"'}])
+
+
+def test_it_counts_write_units_as_dynamodb_charges_them(standin: Standin) -> None:
+    def charged(write: Callable[[], object]) -> int:
+        before = standin.own("/_counts")["write_units"]
+        with contextlib.suppress(ClientError):
+            write()
+        return standin.own("/_counts")["write_units"] - before
+
+    def put(size: int, **more: Any) -> Callable[[], object]:
+        item = row("units", Content={"S": "x" * size})
+        return lambda: standin.dynamodb.put_item(TableName=TABLE, Item=item, **more)
+
+    assert [charged(put(size)) for size in (100, 1500, 100, 100)] == [1, 2, 2, 1]
+    assert charged(put(3000, ConditionExpression="attribute_not_exists(Id)")) == 1
+    assert charged(lambda: standin.update("units", "REMOVE Content")) == 1
+    assert (
+        charged(lambda: standin.dynamodb.batch_execute_statement(Statements=[insert("u1", "a"), insert("u1x", "a")]))
+        == 2
+    )
+    assert charged(lambda: standin.dynamodb.batch_execute_statement(Statements=[insert("u1", "b")])) == 1
+    assert charged(lambda: standin.dynamodb.delete_item(TableName=TABLE, Key=row("units"))) == 1
+    assert standin.own("/_counts")["largest_row"]["lock"] >= 1500
 
 
 def test_a_table_and_its_time_to_live_are_described(standin: Standin) -> None:
