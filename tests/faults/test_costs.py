@@ -12,7 +12,7 @@ import servers
 from daemons import Daemon
 from faults.history import History
 from faults.proxy import Proxy
-from faults.workers import now, worker_of
+from faults.workers import environment, now, worker_of
 from fleet import Fleet
 
 StartWorker = Callable[..., Daemon]
@@ -149,3 +149,41 @@ def test_a_retry_costs_a_claim_an_update_of_it_and_a_change_of_visibility(
     first = {"UpdateItem": 2, "ChangeMessageVisibilityBatch": 1}
     second = {"UpdateItem": 1, "BatchWriteItem": 1, "DeleteMessageBatch": 1}
     assert found == {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
+
+
+@pytest.mark.parametrize(
+    ("words", "table", "queue"),
+    [
+        (("ps",), 5, 3),  # the table's clock; roster and board; sessions; claims; locks
+        (("fleet",), 4, 3),
+        (("locks",), 5, 3),
+        (("status",), 8, 3),  # and the failures of two days, and the usual time of the lock's holder
+        (("runs",), 4, 1),  # the pages of this hour, and of those before it
+        (("runs", "--event", "holder"), 2, 1),
+        (("explain", "00000000-0000-4000-8000-000000000000"), 8, 3),  # no claim, no event: does it wait somewhere?
+        (("explain", "holder"), 8, 3),
+    ],
+)
+def test_a_look_at_the_fleet_costs_a_handful_of_requests_and_writes_nothing(
+    worker: StartWorker, proxy: Proxy, fleet: Fleet, tmp_path: Path, words: tuple[str, ...], table: int, queue: int
+) -> None:
+    a = worker("a", max_concurrent_num=3, scale=1)
+    fleet.send_job(command="sleep 300", event_id="holder", lock_id="L")
+    a.wait_for_line("job.started")
+    fleet.send_job(command="true", event_id="waiter", lock_id="L")
+    a.wait_for_line("job.waiting")
+    servers.wait_until(lambda: any("Live" in row for row in fleet.rows("worker")), description="it was seen")
+
+    (tmp_path / "config.toml").write_text(fleet.config(lock_table=fleet.table))
+    subprocess.run(
+        [sys.executable, "-m", "sqsjkr", *words, "--conf", str(tmp_path / "config.toml")],
+        env=environment(proxy.listen("viewer"), "viewer"),
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
+
+    calls = [call for call in proxy.calls if call.worker == "viewer"]
+    reads = {"Query", "BatchGetItem", "GetItem", "GetQueueAttributes"}
+    assert {call.operation for call in calls} <= reads, "looking needs no right to write"
+    assert len([call for call in calls if call.service == "dynamodb"]) <= table
+    assert len([call for call in calls if call.service == "sqs"]) <= queue

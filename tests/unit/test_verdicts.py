@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sqsjkr.views.model import Level, Life, LockView, Notice, QueueView, ScaleSignal, WorkerView
+from sqsjkr.views.model import Level, Life, LockView, Notice, QueueView, RunLine, ScaleSignal, WorkerView
 from sqsjkr.views.picture import Picture
+from sqsjkr.views.recent import Failing, Recent
 from sqsjkr.views.verdicts import judge, worst
 
 NOW = 1_000_000.0
@@ -189,3 +190,26 @@ def test_a_worker_that_was_restarted_on_its_host_is_missed_no_more() -> None:
 def test_a_lock_that_is_held_for_long_with_nobody_waiting_is_nobodys_business() -> None:
     lock = LockView(lock_id="l", held=True, owner="s/1", since_at=NOW - 99_999)
     assert worst(judge(picture(worker(), locks=(lock,)))) is Level.OK
+
+
+def test_an_event_that_fails_is_the_first_thing_that_is_said() -> None:
+    newest = RunLine(ended_at=NOW - 60, message_id="m", event_id="nightly", outcome="errored", last_line="no column")
+    failing = Failing(event_id="nightly", failed=4, of=4, in_a_row=True, since_at=NOW - 13_200, newest=newest)
+    [first, *_] = judge(picture(worker()), Recent(failing=(failing,)))
+    assert (first.level, first.subject, first.name) == (Level.FAIL, "event", "nightly")
+    assert first.text == "all of the last 4 failed, the first of them 3h40m ago; the newest: no column"
+    assert first.next == "sqsjkr explain nightly"
+    some = replace(failing, failed=12, of=20, in_a_row=False)
+    [first, *_] = judge(picture(worker()), Recent(failing=(some,)))
+    assert first.text.startswith("12 of the last 20 failed")
+
+
+@pytest.mark.parametrize(("held", "level"), [(100.0, Level.OK), (800.0, Level.FAIL), (50.0, Level.OK)])
+def test_a_lock_that_is_held_for_three_times_the_usual_time_is_named(held: float, level: Level) -> None:
+    lock = LockView(
+        lock_id="report", held=True, owner="s/1", event_id="index", since_at=NOW - held, waiting=1, oldest_at=NOW - 10
+    )
+    verdicts = judge(picture(worker(), locks=(lock,)), Recent(usual={"index": 240.0 if held > 60 else 1.0}))
+    assert worst(verdicts) is level
+    if level is Level.FAIL:
+        assert verdicts[0].text == "held for 13m20s by index (usually 4m); 1 job waits, the oldest for 10s"

@@ -25,6 +25,8 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "run": "Receive jobs and run them until a signal says stop.",
         "send": "Put one job on the queue, or many.",
         "status": "Say whether all is well, and if not, what to do next.",
+        "explain": "Tell the story of one job: where it is, or how it ended and why.",
+        "runs": "List how jobs ended, newest first.",
         "ps": "Show what runs, and what waits for which lock.",
         "locks": "Show which locks are held and waited for; free one whose worker is dead.",
         "fleet": "Show the workers; pause, resume or drain them.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 DEFAULT_FILE = "/etc/sqsjkr/config.toml"
 
@@ -45,6 +46,17 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_since(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option that says how far back to look. Its value is a function of the present time, in epoch seconds."""
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=_moment,
+        default=_moment(default),
+        help=f"how long ago (2h, 7d), or a time (2026-11-21T03:00); default: {default}",
+    )
+
+
 def add_limit(parser: argparse.ArgumentParser, default: int) -> None:
     """Add the option that says how many lines to show."""
     parser.add_argument(
@@ -61,6 +73,29 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+
+
+def _moment(text: str) -> Callable[[float], float]:
+    # Imported where needed, as in _seconds.
+    from datetime import datetime  # noqa: PLC0415
+
+    from sqsjkr import durations  # noqa: PLC0415
+
+    days = text[:-1] if text.endswith("d") else ""
+    if days.isascii() and days.isdigit():
+        return lambda now: now - 86_400.0 * int(days)
+    try:
+        ago = durations.parse(text)
+    except ValueError:
+        pass
+    else:
+        return lambda now: now - ago
+    try:
+        at = datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        expected = "expected a duration such as 2h or 7d, or a time such as 2026-11-21T03:00"
+        raise argparse.ArgumentTypeError(f"{text!r}: {expected}") from None
+    return lambda _: at
 
 
 def _seconds(text: str) -> float:

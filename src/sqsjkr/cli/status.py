@@ -10,6 +10,7 @@ from sqsjkr.cli.reporting import complain
 from sqsjkr.cli.showing import safe, takes_colours
 from sqsjkr.cli.viewing import Shown, show
 from sqsjkr.errors import SqsjkrError
+from sqsjkr.views import recent
 from sqsjkr.views.model import Level, Verdict, as_json
 from sqsjkr.views.picture import Picture
 from sqsjkr.views.verdicts import judge, worst
@@ -53,7 +54,7 @@ async def _look(viewer: Viewer, _: argparse.Namespace) -> Shown:
         await asyncio.sleep(SECOND_LOOK)
         before, seen = seen, await viewer.picture(most=0)
         stuck = _could_run_more(seen) and seen.queue.visible >= before.queue.visible
-    verdicts = judge(seen, stuck=stuck)
+    verdicts = judge(seen, await recent.look(viewer, seen), stuck=stuck)
     value = {"verdicts": as_json(verdicts), **as_json(seen.scale)}
     code = 0 if worst(verdicts) is Level.OK else ATTENTION
     return Shown(lines=[_line(verdict) for verdict in verdicts], values=[value], code=code)
@@ -69,4 +70,4 @@ def _line(verdict: Verdict) -> str:
     level = f"{verdict.level.value:<4}"
     if takes_colours():
         level = f"{_COLOURS[verdict.level]}{level}\x1b[0m"
-    return f"{level}  {safe(f'{what:<13} {verdict.text}{after}')}"
+    return f"{level}  {safe(f'{what:<13}  {verdict.text}{after}')}"

@@ -68,7 +68,8 @@ class PastAttempt:
 class JobStory:
     """The story of one job: the object that ``sqsjkr explain --json`` prints."""
 
-    message_id: str
+    message_id: str | None
+    """None only of an event of which nothing is known."""
     event_id: str | None = None
     lock_id: str | None = None
     command: str | None = None

@@ -8,9 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from sqsjkr.leases.budget import STANDARD
 from sqsjkr.views.model import Level, Life, LockView, Verdict, WorkerView, lasting
 from sqsjkr.views.picture import Picture
+from sqsjkr.views.recent import Recent
 
 LONG = 3600.0
 """Seconds that a lock may be held while jobs wait for it, where nobody knows how long is usual."""
+UNUSUAL = 3.0
+"""Times the usual time of a job after which its lock is held for too long."""
+SHORT = 60.0
+"""Seconds that a lock may be held, whatever is usual."""
 OLD = 300.0
 """Seconds that a visible message may wait."""
 TAKEN_OVER = 2 * STANDARD.lease
@@ -18,13 +23,14 @@ TAKEN_OVER = 2 * STANDARD.lease
 _ORDER = (Level.FAIL, Level.WARN, Level.OK)
 
 
-def judge(seen: Picture, *, stuck: bool = False) -> list[Verdict]:
+def judge(seen: Picture, recent: Recent = Recent(), *, stuck: bool = False) -> list[Verdict]:  # noqa: B008 - immutable
     """Return every verdict, the worst first; at least one.
 
     ``stuck``: messages were visible in two looks some seconds apart, and slots idle.
     """
     found = [
-        *_locks(seen),
+        *_events(seen, recent),
+        *_locks(seen, recent),
         *_workers(seen),
         *_orders(seen),
         *_queue(seen, stuck=stuck),
@@ -38,7 +44,19 @@ def worst(verdicts: Iterable[Verdict]) -> Level:
     return min((verdict.level for verdict in verdicts), key=_ORDER.index, default=Level.OK)
 
 
-def _locks(seen: Picture) -> Iterator[Verdict]:
+def _events(seen: Picture, recent: Recent) -> Iterator[Verdict]:
+    for failing in recent.failing:
+        newest = failing.newest
+        number = (
+            f"all of the last {failing.failed}" if failing.in_a_row else f"{failing.failed} of the last {failing.of}"
+        )
+        why = newest.last_line or newest.detail or newest.outcome
+        text = f"{number} failed, the first of them {lasting(seen.at - failing.since_at)} ago; the newest: {why}"
+        after = f"sqsjkr explain {shlex.quote(failing.event_id)}"
+        yield Verdict(level=Level.FAIL, subject="event", name=failing.event_id, text=text, next=after)
+
+
+def _locks(seen: Picture, recent: Recent) -> Iterator[Verdict]:
     for lock in seen.locks:
         if not (lock.held and lock.waiting and lock.oldest_at is not None):
             continue
@@ -51,11 +69,18 @@ def _locks(seen: Picture) -> Iterator[Verdict]:
         elif lock.worker_life is Life.LOST:
             text = f"held by worker {lock.worker}, which is lost; {jobs}"
             yield Verdict(level=Level.WARN, subject="lock", name=lock.lock_id, text=text, next=_free(lock))
-        elif held > LONG:
+        elif held > LONG or _is_unusual(held, recent.usual.get(lock.event_id or "")):
+            usual = recent.usual.get(lock.event_id or "")
             where = f" on {lock.host}" if lock.host else ""
-            text = f"held for {lasting(held)} by {lock.event_id or 'a job'}{where}; {jobs}"
+            mostly = f" (usually {lasting(usual)})" if usual is not None else ""
+            text = f"held for {lasting(held)} by {lock.event_id or 'a job'}{where}{mostly}; {jobs}"
             after = f"sqsjkr cancel --lock {shlex.quote(lock.lock_id)}"
-            yield Verdict(level=Level.WARN, subject="lock", name=lock.lock_id, text=text, next=after)
+            level = Level.FAIL if _is_unusual(held, usual) else Level.WARN
+            yield Verdict(level=level, subject="lock", name=lock.lock_id, text=text, next=after)
+
+
+def _is_unusual(held: float, usual: float | None) -> bool:
+    return usual is not None and held > max(SHORT, UNUSUAL * usual)
 
 
 def _free(lock: LockView) -> str:
