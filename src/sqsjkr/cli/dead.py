@@ -8,7 +8,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from sqsjkr.backends import Connections, dead_letters_class
 from sqsjkr.cli.exit_codes import FAILED, OK, USAGE
@@ -18,7 +17,7 @@ from sqsjkr.cli.reporting import complain
 from sqsjkr.cli.settings import configured
 from sqsjkr.cli.showing import moment, safe, table, write, write_json
 from sqsjkr.errors import ConfigError
-from sqsjkr.views.dead_letters import DeadLetters, Letter, Look
+from sqsjkr.views.dead_letters import DeadLetters, Letter, Look, masked
 from sqsjkr.views.model import as_json, lasting
 
 EPILOG = """\
@@ -150,31 +149,8 @@ def _show(letters: Sequence[Letter], arguments: argparse.Namespace, now: float) 
 
 def _readable(body: str) -> str:
     """Return a body for the screen, without the values of environment variables, which may be secrets."""
-    text = _masked(body)
+    text = masked(body)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... (all of it: --body)"
-
-
-def _masked(text: str, depth: int = 6) -> str:
-    """Mask the values of ``env`` and ``envs`` in JSON, also in JSON that is a text within it."""
-    if depth == 0 or not text.lstrip().startswith(("{", '"')):
-        return text
-    try:
-        return json.dumps(_without_values(json.loads(text), depth), ensure_ascii=False)
-    except (ValueError, RecursionError):  # no JSON, or more than can be read
-        return text
-
-
-def _without_values(value: Any, depth: int) -> Any:
-    if isinstance(value, str):
-        return _masked(value, depth - 1)
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: dict.fromkeys(inner, "...")
-        if name.casefold() in {"env", "envs"} and isinstance(inner, dict)
-        else _without_values(inner, depth)
-        for name, inner in value.items()
-    }
 
 
 def _write_body(body: str) -> None:

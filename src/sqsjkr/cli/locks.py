@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import sys
 
-from sqsjkr import clock
 from sqsjkr.cli.exit_codes import FAILED, OK, USAGE
 from sqsjkr.cli.options import add_json, add_limit, add_watch, add_where, add_yes
 from sqsjkr.cli.parts import confirmed
@@ -85,7 +84,7 @@ async def _free(arguments: argparse.Namespace) -> int:
             write(f"{safe(lock_id)} is free")
             return FAILED
         write(_story(lock, viewer.source.now()))
-        if lock.owner is not None and not await _is_dead(viewer, lock):
+        if lock.owner is not None and not await _worker_is_dead(viewer, lock):
             write("not freed: its worker lives; to end the job that holds it: sqsjkr cancel --lock " + safe(lock_id))
             return FAILED
         warning = "If that daemon is alive, two jobs may run at once. " if lock.owner is None else ""
@@ -106,15 +105,6 @@ def _story(lock: LockRow, now: float) -> str:
     return safe(f"{lock.lock_id} is held for {holder.event_id or 'an unknown job'}{where}{since}, by {by}")
 
 
-async def _is_dead(viewer: Viewer, lock: LockRow) -> bool:
-    """Watch the heartbeat of the lock's worker for a whole lease, as another worker would. False once it moves."""
-    session, source = (lock.owner or "").partition("/")[0], viewer.lock_source or viewer.source
-    first = (await source.sessions([session])).get(session)
-    until = clock.now() + STANDARD.lease
+async def _worker_is_dead(viewer: Viewer, lock: LockRow) -> bool:
     sys.stderr.write(f"watching the heartbeat of its worker for {STANDARD.lease:g}s ...\n")
-    while clock.now() < until:
-        await asyncio.sleep(1.0)
-        now = (await source.sessions([session])).get(session)
-        if (now and now.beat) != (first and first.beat):
-            return False
-    return True
+    return await viewer.is_dead(lock)

@@ -32,6 +32,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "fleet": "Show the workers; pause, resume or drain them.",
         "cancel": "Keep a job from starting, or end it where it runs.",
         "dead": "Look into the dead-letter queue; send messages back from it, or drop them.",
+        "web": "Show all of that on a page for your browser, and give the same orders there.",
         "keygen": "Make a key that a producer signs its jobs with.",
         "sign": "Sign one job, for producers in other languages.",
         "learn": "Draft a trust file from the log of what ran.",

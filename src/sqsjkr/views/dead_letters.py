@@ -7,11 +7,12 @@ queues at worst, never on none.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sqsjkr.errors import BackendUnavailable, InvalidJob
 from sqsjkr.job import decode
@@ -193,3 +194,29 @@ class Look:
 def pages(letters: Sequence[Letter]) -> list[Sequence[Letter]]:
     """Cut a list into pieces of one request each."""
     return [letters[start : start + PAGE] for start in range(0, len(letters), PAGE)]
+
+
+def masked(text: str, depth: int = 6) -> str:
+    """Return a body with the values of environment variables left out: they may be secrets.
+
+    They are looked for under ``env`` and ``envs`` in JSON, also in JSON that is a text within it.
+    """
+    if depth == 0 or not text.lstrip().startswith(("{", '"')):
+        return text
+    try:
+        return json.dumps(_without_values(json.loads(text), depth), ensure_ascii=False)
+    except (ValueError, RecursionError):  # no JSON, or more than can be read
+        return text
+
+
+def _without_values(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return masked(value, depth - 1)
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: dict.fromkeys(inner, "...")
+        if name.casefold() in {"env", "envs"} and isinstance(inner, dict)
+        else _without_values(inner, depth)
+        for name, inner in value.items()
+    }

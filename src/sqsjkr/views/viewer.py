@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from sqsjkr import clock
 from sqsjkr.errors import BackendRefused
+from sqsjkr.leases.budget import STANDARD
 from sqsjkr.views import picture
 from sqsjkr.views.cancelling import Target
 from sqsjkr.views.model import LockView
@@ -72,3 +75,15 @@ class Viewer:
             for run in seen.running
             if run.event_id == event_id
         ]
+
+    async def is_dead(self, lock: LockRow) -> bool:
+        """Watch the heartbeat of a lock's worker for a whole lease, as another worker would. False once it moves."""
+        session, source = (lock.owner or "").partition("/")[0], self.lock_source or self.source
+        first = (await source.sessions([session])).get(session)
+        until = clock.now() + STANDARD.lease
+        while clock.now() < until:
+            await asyncio.sleep(1.0)
+            now = (await source.sessions([session])).get(session)
+            if (now and now.beat) != (first and first.beat):
+                return False
+        return True
