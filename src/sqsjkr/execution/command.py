@@ -125,7 +125,7 @@ class Command:
             if self._interrupted:  # while it was on its way
                 self._end()
             feeder = None if stdin is None else Feeder(process.stdin, stdin)
-            output.follow(process.stdout)
+            output.follow(process.stdout, to_its_end=child.ended.done())
             end = await child.ended or self._end_unknown()
             if self._ending is not None:
                 await self._ending.gone
@@ -150,11 +150,11 @@ class Command:
         return Exit(status=-signal.SIGTERM, reason=self._interrupted or Reason.LAUNCHER, ran=False)
 
     def _has_ended(self) -> bool:
-        if self._child is None or not self._pid:
+        if self._child is None or not self._child.started.done():
             return False
         if self._child.ended.done():
             return self._ending is None
-        return not self._interrupted and self._child.has_ended()
+        return not self._interrupted and self._pid > 0 and self._child.has_ended()
 
     def _end_unknown(self) -> End:
         """Have a job ended whose launcher has died: how it ends, or has ended, is not to be learned any more."""

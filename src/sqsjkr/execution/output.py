@@ -66,12 +66,12 @@ class Output:
         self.size = 0
         """Bytes printed so far."""
 
-    def follow(self, descriptor: int) -> None:
-        """Take over the pipe's reading end."""
+    def follow(self, descriptor: int, *, to_its_end: bool = False) -> None:
+        """Take over the pipe's reading end. ``to_its_end``: ``ended`` follows now, and reads it all."""
         self._descriptor = descriptor
         os.set_blocking(descriptor, False)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(descriptor, self._readable)
+        if not to_its_end:
+            self._watch()
 
     def ended(self) -> bool:
         """The shell has ended: read what it left in the pipe. True if something in the background holds it open still.
@@ -86,8 +86,14 @@ class Output:
                 pass
         if self._descriptor >= 0:
             self._finish_line()
+            if self._loop is None:
+                self._watch()
             return True
         return False
+
+    def _watch(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._descriptor, self._readable)
 
     def tail(self) -> str:
         """The last bytes printed, as text."""

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Mapping
 from resource import struct_rusage
 
+from sqsjkr import clock
 from sqsjkr.supervision import protocol
 from sqsjkr.supervision.protocol import ENDED, FAILED, STARTED, Report, Request
 from sqsjkr.supervision.shared_state import REAPED, SharedState
@@ -21,14 +22,15 @@ from sqsjkr.supervision.spawning import spawn
 
 _KIB = 1_024
 LINGER = 0.005
-"""Seconds that the news of a start may wait for other news."""
+"""Seconds that the news of a start may wait for that of its end."""
 
 
 class Launcher:
     """The launcher's end of the line to the worker, watched by ``poll``; None: the worker starts its commands itself.
 
     ``act`` follows each poll, until ``hang_up``. That a process runs is no news that the worker waits for: it is
-    reported with the next end of one, or after ``LINGER``. A short job so costs one report instead of two.
+    reported with the end of that process, or after ``LINGER``. A short job so costs one report instead of two, and the
+    worker need not watch its output.
     """
 
     def __init__(self, line: socket.socket | None, shared: SharedState, poll: select.poll) -> None:
@@ -38,14 +40,17 @@ class Launcher:
         self._bases: dict[int, Mapping[bytes, bytes]] = {}
         self._slots: dict[int, int] = {}
         self._reports: list[Report] = []
-        self._is_urgent = False
+        """What is due to be sent."""
+        self._begun: dict[int, tuple[Report, float]] = {}
+        """By slot, oldest first: starts that are not due yet, and when they are, on ``clock.now``."""
         self._listens_for = 0
         self._listen(select.POLLIN)
 
     def next_report_in(self, seconds: float) -> float:
         """Return how many seconds to wait for events, at most the given: reports that linger must get their turn."""
-        waits_for_room = self._listens_for & select.POLLOUT  # which wakes it up
-        return min(seconds, LINGER) if self._reports and not waits_for_room else seconds
+        for _, due in self._begun.values():
+            return max(0.0, min(seconds, due - clock.now()))
+        return seconds
 
     def act(self, *, idle: bool) -> None:
         """Do the next thing that the worker asks for, if it asks; report what it has room for.
@@ -61,14 +66,23 @@ class Launcher:
                 return
             if request is not None:
                 self._do(request)
-        if self._is_urgent or idle:
+        if self._begun:
+            self._linger_no_longer()
+        if self._reports:
             self._send_reports(self._line)
+
+    def _linger_no_longer(self) -> None:
+        now = clock.now()
+        for slot, (report, due) in [*self._begun.items()]:
+            if due > now:
+                return
+            self._reports.append(report)
+            del self._begun[slot]
 
     def _send_reports(self, line: socket.socket) -> None:
         try:
             while self._reports:
                 del self._reports[: protocol.send_reports(line, self._reports)]
-            self._is_urgent = False
         except OSError:  # it has no room now, or is dead and needs no report
             pass
         self._listen(select.POLLIN | (select.POLLOUT if self._reports else 0))
@@ -87,6 +101,7 @@ class Launcher:
             self._line.close()
             self._line = None
             self._reports.clear()
+            self._begun.clear()
 
     def _listen(self, events: int) -> None:
         if self._line is not None and events != self._listens_for:
@@ -94,9 +109,14 @@ class Launcher:
             self._poll.register(self._line, events)
 
     def _report(self, report: Report) -> None:
-        if self._line is not None:
-            self._reports.append(report)
-        self._is_urgent = self._is_urgent or report.news != STARTED
+        if self._line is None:
+            return
+        if report.news == STARTED:
+            self._begun[report.slot] = report, clock.now() + LINGER
+            return
+        if (begun := self._begun.pop(report.slot, None)) is not None:
+            self._reports.append(begun[0])
+        self._reports.append(report)
 
     def _do(self, request: Request) -> None:
         try:
