@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from sqsjkr.outcome import Reason
 from sqsjkr.supervision.shared_state import SharedState
 from sqsjkr.telemetry.events import Event, emit
 
+_GARBAGE = 20_000
+"""New objects after which Python looks for cycles among them. A job leaves none, and its objects are thousands: to look
+after each 700, as Python does, is a twentieth of a job's time, and now and then a pause of ten milliseconds."""
 _NAMED = 3
 """Messages that are named, of those that go back at once; at debug each has a line of its own."""
 
@@ -70,6 +74,7 @@ class Worker:
         ticking = asyncio.create_task(self._tick())
         stopped = asyncio.create_task(self.stopping.wait())
         emit(Event.WORKER_STARTED, description, **facts)
+        _keep_what_is_there()
         try:
             await asyncio.wait({filling, starting, ticking, stopped}, return_when=asyncio.FIRST_COMPLETED)
             self._kicker.close(Reason.LAUNCHER if self.stopping.launcher_lost else Reason.STOP)
@@ -131,7 +136,6 @@ class Worker:
                 self._slots.unsettled += 1
                 task = asyncio.create_task(self._kick(message, self._slots.take()))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
             self._changed.clear()
             await self._changed.wait()
 
@@ -144,6 +148,8 @@ class Worker:
         finally:
             self._slots.unsettled -= 1
             self._changed.set()
+            if (task := asyncio.current_task()) is not None:
+                self._tasks.discard(task)
 
     async def _tick(self) -> None:
         while True:
@@ -233,3 +239,10 @@ async def _cancelled(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _keep_what_is_there() -> None:
+    """Have the garbage collector pass over modules and settings from now on: they stay as long as the process does."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
