@@ -20,6 +20,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "_end",
         "asked",
         "audit",
         "begun",
@@ -74,10 +75,9 @@ class Attempt:
         self.fencing_token = 0
         self.begun: float | None = None
         """When it was claimed, on ``clock.now``; None if it was not."""
-        self.failures = 0
-        """How often the job has failed before, as its claim's row says."""
-        self.crashes = 0
-        """How many workers have died while they ran the job, as its claim's row says."""
+        self.failures = self.crashes = 0
+        """How often the job has failed before, and how many workers have died while they ran it: as its claim's row
+        says."""
         self.owed: Run | None = None
         """Its job has ended in an earlier delivery, and this one has to do what was left to do."""
         self.ordered_by = ""
@@ -87,6 +87,7 @@ class Attempt:
         self.deleted = False
         """The message has left the queue before its settlement ended (``ack = "start"``, or it was buried), so the job
         never runs again."""
+        self._end: tuple[Ending, Run] | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -105,7 +106,17 @@ class Attempt:
         return self.job.event_id if self.job else self.named or self.message.id
 
     def run(self, now: float, ending: Ending | None = None) -> Run:
-        """Return the facts of this attempt at ``now`` (``clock.now``): what is known so far, or how it has ended."""
+        """Return the facts of this attempt at ``now`` (``clock.now``): what is known so far, or how it has ended.
+
+        History, claim and hook say the same of an ``ending``: what the first of them was given.
+        """
+        if ending is None:
+            return self._run(self._begun())
+        if self._end is None or self._end[0] is not ending:
+            self._end = ending, self._run(self._ended(ending, now))
+        return self._end[1]
+
+    def _run(self, facts: Mapping[str, Any]) -> Run:
         message, job = self.message, self.job
         return Run(
             message_id=message.id,
@@ -122,7 +133,7 @@ class Attempt:
             fence=self.fencing_token,
             crashes=self.crashes,
             earlier=self.earlier,
-            **(self._begun() if ending is None else self._ended(ending, now)),
+            **facts,
         )
 
     def _begun(self) -> dict[str, Any]:

@@ -102,9 +102,9 @@ class Reason(Enum):
         self.outcome = outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Exit:
-    """How a command ended."""
+    """How a command ended: what the command itself knows, to which its runner adds the rest."""
 
     status: int
     """The exit code, or the negative number of the signal that ended it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sqsjkr import clock
 from sqsjkr.attempt import Attempt
@@ -100,8 +99,10 @@ class Runner:
         if end.leftovers:
             emit(Event.PROCESS_LEFT, f"{attempt.label}: processes run on in the background", **attempt.facts)
         is_told = attempt.plan.tells(news(Outcome.SUCCEEDED, attempt.failures)) or self._limits.tail_of_success
-        tail = self._tail(attempt, output) if end.status or end.reason or is_told else ""
-        return replace(end, by=attempt.ordered_by, seconds=clock.now() - begun, tail=tail)
+        if end.status or end.reason or is_told:
+            end.tail = self._tail(attempt, output)
+        end.by, end.seconds = attempt.ordered_by, clock.now() - begun
+        return end
 
     def _tail(self, attempt: Attempt, output: Output) -> str:
         """Return the end of the output for those outside of the worker, without the values of variables."""

@@ -54,9 +54,8 @@ class Rules:
         """Return what is noted of a run that has ended."""
         if not self.keeps(run):
             return _bare(run)
-        if self.output is Keep.NONE or (self.output is Keep.FAILURES and not has_failed(run)):
-            return replace(run, output="")
-        return run
+        keeps_output = self.output is Keep.ALL or (self.output is Keep.FAILURES and has_failed(run))
+        return run if keeps_output or not run.output else replace(run, output="")
 
     def keeps(self, run: Run) -> bool:
         """Whether anything is kept of a run that has ended."""

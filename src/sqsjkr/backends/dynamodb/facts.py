@@ -11,6 +11,7 @@ import contextlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqsjkr.backends.dynamodb.rows import binary, decimal, number, number_of, text, text_of
@@ -33,18 +34,10 @@ _Z = 200_000
 
 def begun(run: Run) -> dict[str, Any]:
     """Return the attributes of a run that begins; {} of one of which nothing is to be noted."""
-    texts = {
-        "Message": run.message_id if run.claim_key not in {"", run.message_id} else "",
-        "EventId": run.event_id if run.event_id != run.message_id else "",
-        "LockId": run.lock_id,
-        "Host": run.host,
-        "Queue": run.queue,
-        "Sender": run.sender,
-    }
-    item, left = _fitted(texts, _TEXTS)
+    item: dict[str, Any] = {}
+    left = _TEXTS - _LONGEST["Detail"] - len("Detail") - _named(item, run)
     if run.command:
-        item["Command"] = text(cut(run.command, left - 20))
-        left -= 20 + len(item["Command"]["S"].encode())
+        left -= _fit(item, "Command", run.command, left - 20) + 13
     if run.sent_at:
         item["Sent"] = decimal(run.sent_at)
     if run.begun_at is not None:
@@ -82,9 +75,10 @@ def ended(run: Run) -> dict[str, Any]:
 
 def with_output(item: dict[str, Any], output: str, *, failed: bool) -> dict[str, Any]:
     """Return the row with the end of an output: all that may be of a failure, else what the row's write unit leaves."""
-    room = LONGEST_TAIL if failed else _ROW - size_of(item) - SPARE_TAIL
-    if output and room >= SPARE_TAIL and (tail := packed(output, room)):
-        item["Tail"] = binary(tail)
+    if output:
+        room = LONGEST_TAIL if failed else _ROW - size_of(item) - SPARE_TAIL
+        if room >= SPARE_TAIL and (tail := packed(output, room)):
+            item["Tail"] = binary(tail)
     return item
 
 
@@ -181,14 +175,35 @@ def cut(value: str, most: int) -> str:
     return value.encode(errors="replace")[: max(0, most)].decode(errors="ignore")
 
 
-def _fitted(texts: Mapping[str, str], room: int) -> tuple[dict[str, Any], int]:
-    item = {}
-    for name, value in texts.items():
+def _named(item: dict[str, Any], run: Run) -> int:
+    """Put what a run is known by into the row; return its bytes, with those of the names."""
+    size = 0
+    if run.claim_key not in {"", run.message_id}:
+        size += _fit(item, "Message", run.message_id)
+    if run.event_id not in {"", run.message_id}:
+        size += _fit(item, "EventId", run.event_id)
+    if run.lock_id:
+        size += _fit(item, "LockId", run.lock_id)
+    for name, value in ("Host", run.host), ("Queue", run.queue), ("Sender", run.sender):
         if value:
-            kept = cut(value, _LONGEST[name])
-            item[name] = text(kept)
-            room -= len(name) + (len(kept) if kept.isascii() else len(kept.encode()))
-    return item, room - _LONGEST["Detail"] - len("Detail")
+            item[name], more = _usual(name, value)
+            size += more
+    return size
+
+
+def _fit(item: dict[str, Any], name: str, value: str, most: int = 0) -> int:
+    """Put a text into the row, as much of it as may be kept; return its bytes with its name's."""
+    kept = cut(value, most or _LONGEST[name])
+    item[name] = text(kept)
+    return len(name) + (len(kept) if kept.isascii() else len(kept.encode()))
+
+
+@lru_cache
+def _usual(name: str, value: str) -> tuple[dict[str, str], int]:
+    """Return a text that nearly every row has, as much of it as is kept, and its bytes with its name's."""
+    item: dict[str, Any] = {}
+    size = _fit(item, name, value)
+    return item[name], size
 
 
 def _maybe(item: Mapping[str, Any], name: str) -> float | None:
