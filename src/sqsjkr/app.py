@@ -259,11 +259,18 @@ class _Signals:
         self._loop.add_signal_handler(LAUNCHER_IS_DEAD, self._launcher_may_be_dead, worker)
 
     def close(self) -> None:
-        """Make signals do what they did before."""
+        """Make signals do what they did before.
+
+        Below a launcher this process is about to end, and a signal must not change its exit code any more.
+        """
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._before)  # in between they would end this process
         for number, handler in self._before.items():
             self._loop.remove_signal_handler(number)
-            if handler is not None:  # None: it was not Python's
+            if self._shared.launcher:
+                signal.signal(number, signal.SIG_IGN)
+            elif handler is not None:  # None: it was not Python's
                 signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _launcher_may_be_dead(self, worker: Worker) -> None:
         if launcher_is_dead(self._shared):  # else the signal is a stray one

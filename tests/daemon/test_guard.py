@@ -38,6 +38,26 @@ sys.exit(guarded(work, title="waiting"))
 """
 """A worker without signal handlers of its own: it ends with 7 when there is a file "end" in its directory."""
 
+LEAVING = """
+import atexit, os, sys, time
+from sqsjkr.cli.main import main
+from sqsjkr.telemetry.logs import Logs
+
+def hold(name):
+    open(f"{sys.argv[1]}/{name} leaves", "w").close()
+    while not os.path.exists(f"{sys.argv[1]}/{name} may leave"):
+        time.sleep(0.01)
+
+def held(logs, close=Logs.close):
+    hold("worker")
+    close(logs)
+
+Logs.close = held
+atexit.register(hold, "launcher")
+sys.exit(main(["run", *sys.argv[2:]]))
+"""
+"""The command. Worker and launcher say when they are about to leave, and wait until they may."""
+
 
 def has_taken_its_signals(pid: int) -> bool:
     """Whether no signal is pending, or it is gone."""
@@ -112,9 +132,10 @@ def test_the_jobs_die_when_launcher_and_worker_are_killed_in_one_moment(start: S
     family = Family(tmp_path)
     launcher = start()
     family.wait()
-    both = launcher.pid, worker_of(launcher)
-    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that neither begins what the other should do
-        for pid in both:
+    # Stopped first, so that neither begins what the other should do; and the worker dies first, since the kernel wakes
+    # a stopped process group that the death of a parent makes an orphan (setpgid(2), HUP and CONT).
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (worker_of(launcher), launcher.pid):
             os.kill(pid, number)
     family.wait_until_dead()
     launcher.wait_for_line("launcher and worker died together")
@@ -208,6 +229,34 @@ def test_a_stop_signal_reaches_the_worker(start: Start, tmp_path: Path, number: 
     assert launcher.wait() == 0
     launcher.wait_for_line(f"{number.name} received")
     assert not (tmp_path / "stats.sock").exists()
+
+
+@pytest.mark.parametrize(("more", "code"), [((), 0), (("--stats-port", "1"), 1)], ids=["stopped", "refused"])
+def test_a_stop_signal_that_comes_while_worker_and_launcher_leave_does_not_change_the_exit_code(
+    start: Start, tmp_path: Path, more: tuple[str, ...], code: int
+) -> None:
+    (tmp_path / "config.toml").write_text('[kicker]\nstats_host = "192.0.2.1"\n')  # an address of no host
+    place = "--conf", f"{tmp_path}/config.toml", "--local", f"{tmp_path}/store"
+    launcher = start(*place, *more, config=None, command=(sys.executable, "-c", LEAVING, str(tmp_path)))
+    worker = worker_of(launcher)
+    if not code:
+        launcher.wait_for_line("worker.started")
+        launcher.signal(signal.SIGTERM)
+    for name, pid in (("worker", worker), ("launcher", launcher.pid)):
+        wait_until((tmp_path / f"{name} leaves").exists, description=f"the {name} was leaving")
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+            os.kill(pid, number)
+        wait_until(lambda pid=pid: has_taken_its_signals(pid) or not lives(pid), description="it took the signals")
+        (tmp_path / f"{name} may leave").touch()
+    assert launcher.wait() == code
+
+
+def test_stop_signals_without_a_pause_end_in_an_orderly_stop(start: Start) -> None:
+    launcher = start()
+    launcher.wait_for_line("worker.started")
+    while launcher.is_running():
+        launcher.signal(signal.SIGTERM)
+    assert launcher.wait() == 0
 
 
 def test_a_second_signal_ends_the_grace_period(start: Start, tmp_path: Path) -> None:

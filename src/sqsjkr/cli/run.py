@@ -44,6 +44,7 @@ def execute(arguments: argparse.Namespace) -> int:
         backstop_silence=budget.backstop_silence,
         glance_every=budget.backstop_look,
         title=arguments.title,
+        leaves=True,
     )
 
 

@@ -66,6 +66,7 @@ def guarded(
     backstop_silence: float = 20.0,
     glance_every: float = 1.0,
     title: str = "",
+    leaves: bool = False,
 ) -> int:
     """Run ``work`` in a child, watched over by this process. The exit code: the child's, or ``EXIT_WORKER_DIED``.
 
@@ -80,6 +81,7 @@ def guarded(
             ``silence``, so that the launcher acts first.
         glance_every: seconds between two looks of the backstop.
         title: the command line that `ps` shows, with the role behind it; "" leaves the command lines alone.
+        leaves: this process ends with that exit code. A stop signal that comes meanwhile does not change it.
     """
     _open_standard_streams()
     gc.freeze()  # a collection would write to every page that the processes share, and so make each its own copy
@@ -101,7 +103,7 @@ def guarded(
     finally:
         if backstop is not None:
             backstop.dismiss()
-        signals.close()
+        signals.close(ignored=_FORWARDED if leaves else ())
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
         gc.unfreeze()
 

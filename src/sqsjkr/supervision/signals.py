@@ -30,10 +30,11 @@ class Signals:
         caught, self._caught = self._caught, []
         return caught
 
-    def close(self) -> None:
-        """Let signals do what they did before."""
+    def close(self, *, ignored: Collection[int] = ()) -> None:
+        """Let signals do what they did before; those that are ``ignored`` do nothing from now on."""
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not Python's
+            before = signal.SIG_DFL if handler is None else handler  # None: it was not Python's
+            signal.signal(number, signal.SIG_IGN if number in ignored else before)
         signal.set_wakeup_fd(self._old_alarm)
         os.close(self.wakeup)
         os.close(self._alarm)
