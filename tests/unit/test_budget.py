@@ -37,5 +37,11 @@ def test_a_scaled_budget_fits_as_the_standard_one_does(factor: float) -> None:
     assert scaled.hiding.is_integer()
 
 
+@given(st.floats(0.1, 3.0))
+def test_a_heartbeat_that_fails_is_tried_as_often_on_a_scaled_budget(factor: float) -> None:
+    scaled = STANDARD.scaled(factor)
+    assert (scaled.trusted - scaled.heartbeat_every) / scaled.heartbeat_look == pytest.approx(15)
+
+
 def test_a_release_in_doubt_is_sent_again_until_no_request_can_arrive_any_more() -> None:
     assert sum(STANDARD.echoes) > 300.0, "AWS refuses a signature that is older than five minutes"

@@ -119,6 +119,11 @@ class LeaseBudget(_Durations):
         return LeaseBudget(**each | {name: float(max(1, round(each[name]))) for name in _WHOLE})
 
     @property
+    def heartbeat_look(self) -> float:
+        """Seconds between two looks whether a heartbeat is due, and between two tries of one that failed."""
+        return self.heartbeat_every / 5
+
+    @property
     def echoes(self) -> tuple[float, ...]:
         """Seconds between repeated releases of what was in doubt."""
         return self.first_echo, self.second_echo, self.third_echo

@@ -159,7 +159,7 @@ class Session:
     async def _beat_forever(self) -> None:
         probe_at = 0.0
         while True:
-            await asyncio.sleep(min(1.0, self._budget.heartbeat_every))
+            await asyncio.sleep(self._budget.heartbeat_look)
             now = self.now()
             wanted = bool(self._held) or self.presence.is_wanted()
             is_due = wanted and now - self._proof >= self._budget.heartbeat_every
