@@ -102,6 +102,7 @@ class Chaos:
             self._send_job(draw.choice(KINDS), beats, fields, as_it_is=True)
         for beats in (4, 15):
             self._send_job(draw.choice(KINDS), beats, {}, as_it_is=True)
+        self._send_job("failing", 2, {}, as_it_is=True, retries=2)
 
     def _follow(self, until: float) -> None:
         while now() < until:
@@ -161,7 +162,14 @@ class Chaos:
         self._send_job(self._random.choice(KINDS), beats, fields)
 
     def _send_job(
-        self, kind: str, beats: int, fields: dict[str, object], *, as_it_is: bool = False, must_end: bool = True
+        self,
+        kind: str,
+        beats: int,
+        fields: dict[str, object],
+        *,
+        as_it_is: bool = False,
+        must_end: bool = True,
+        retries: int = 0,
     ) -> None:
         job = f"{kind}-{len(self._sent)}"
         chance = 1.0 if as_it_is else self._random.random()
@@ -173,7 +181,8 @@ class Chaos:
             fields["abort_if_locked"], must_end = True, "lock_id" not in fields
         elif chance < 0.35:
             fields["timeout"], beats, must_end = "0.7s", 600, False  # it is ended, and does not end by itself
-        retries = self._random.randrange(3) if chance < 1.0 and "timeout" not in fields else 0
+        if not as_it_is and "timeout" not in fields:
+            retries = self._random.randrange(3)
         if retries:
             fields["retries"], fields["retry_delay"] = retries, self._random.choice(["0s", "0.5s", "2s"])
         lock_id = str(fields.get("lock_id", ""))

@@ -223,6 +223,15 @@ class Mischief:
             rule = self._proxy.add(Fault.REFUSE, worker=seat.name, operation=operation)
             self._for_a_while([rule], seconds, f"{operation} refused", seat.worker)
 
+    def throttle_endings(self, draw: random.Random, seat: Seat | None = None) -> None:
+        """DynamoDB has no capacity for what says that jobs have ended, and how: one worker's."""
+        seconds = draw.choice([0.3, 1.0, 1.5]) * self.lease
+        if seat := seat or self.calm_seat(draw):
+            self._disturb(seat, "endings throttled", seconds, again=False)
+            share = draw.choice([0.5, 0.8, 1.0])
+            rule = self._proxy.add(Fault.THROTTLE, worker=seat.name, operation="BatchWriteItem", probability=share)
+            self._for_a_while([rule], seconds, "endings throttled", seat.worker)
+
     def lose_answers(self, draw: random.Random, seat: Seat | None = None) -> None:
         """The server acts, and a few answers to one kind of request are lost."""
         operation = draw.choice((*REFUSABLE, "DeleteItem", "ReceiveMessage"))
@@ -323,6 +332,7 @@ class Mischief:
 REFUSABLE = (
     "UpdateItem",
     "GetItem",
+    "BatchExecuteStatement",
     "BatchWriteItem",
     "DeleteMessageBatch",
     "ChangeMessageVisibilityBatch",

@@ -1,8 +1,8 @@
 """Two faults on purpose: both meet one worker within a lease, in an order and at a distance that the seed draws.
 
 A promise that survives each fault alone may break where two meet, and chance alone brings two together too seldom. With
-each pair comes a burst of jobs that have something to lose: one lock for several of them, and jobs that give up if
-their lock is held although no other job ever asks for it.
+each pair comes a burst of jobs that have something to lose: one lock for several of them, jobs that give up if their
+lock is held although no other job ever asks for it, and one that fails and asks for retries.
 """
 
 from __future__ import annotations
@@ -59,6 +59,22 @@ PAIRS = {
         other=(*_KILLS, *_STOPS),
         ends=True,
     ),
+    "throttled-endings-and-stop": Pair(
+        text="the marks of jobs that have ended are throttled, and the worker stopped or killed",
+        one=(Mischief.throttle_endings,),
+        other=(*_STOPS, *_KILLS),
+        ends=True,
+    ),
+    "pause-and-lost-answer": Pair(
+        text="log disk full or no descriptor left, and answers of one operation are lost",
+        one=(Mischief.full_disk, Mischief.starve),
+        other=(Mischief.lose_answers,),
+    ),
+    "pause-and-outage": Pair(
+        text="log disk full or no descriptor left, and cut off",
+        one=(Mischief.full_disk, Mischief.starve),
+        other=_CUTS,
+    ),
     "lost-answer-and-redelivery": Pair(
         text="answers of one operation are lost, and messages come again",
         one=(Mischief.lose_answers,),
@@ -71,6 +87,11 @@ PAIRS = {
         text="worker or launcher frozen, and cut off",
         one=(Mischief.freeze_worker, Mischief.freeze_launcher),
         other=_CUTS,
+    ),
+    "freeze-and-stop": Pair(
+        text="worker or launcher frozen, and stopped",
+        one=(Mischief.freeze_worker, Mischief.freeze_launcher),
+        other=_STOPS,
     ),
     "stop-and-kill": Pair(text="killed while it drains", one=_STOPS, other=_KILLS, ends=True),
     "clock-and-redelivery": Pair(
