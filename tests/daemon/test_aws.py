@@ -159,6 +159,14 @@ async def test_an_empty_answer_is_an_empty_dict(service: Service, opened: Opened
     assert await (await opened()).call("sqs", "DeleteMessage", {}) == {}
 
 
+async def test_half_a_surrogate_pair_passes_both_ways(service: Service, opened: Opened) -> None:
+    """JSON can say it, and UTF-8 can't: one message with it must not make those beside it unreadable."""
+    service.answers = [says(r'{"Messages":[{"Body":"\ud800"},{"Body":"fine"}]}')]
+    answer = await (await opened()).call("sqs", "ReceiveMessage", {"QueueName": "\ud800"})
+    assert answer == {"Messages": [{"Body": "\ud800"}, {"Body": "fine"}]}
+    assert await service.seen[0].json() == {"QueueName": "\ud800"}
+
+
 async def test_calls_one_after_the_other_share_a_connection(service: Service, opened: Opened) -> None:
     aws = await opened()
     for _ in range(10):

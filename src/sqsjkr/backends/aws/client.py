@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 import aiohttp
+import orjson
 from aiohttp import hdrs
 from multidict import istr
 from yarl import URL
@@ -58,7 +59,7 @@ _RENEWING = 0.6  # of the patience: a beat that waits longer for credentials wou
 _CONNECTIONS = 256
 _OK = 200
 _CRC = istr("x-amz-crc32")
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode_anything = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class AWS:
         """
         route = self._routes.get((service, endpoint)) or self._add_route(service, endpoint)
         seconds = (self.patience if timeout is None else timeout) + waiting
-        request = _Request(route, operation, payload, _encode(payload).encode(), seconds)
+        request = _Request(route, operation, payload, _encoded(payload), seconds)
         applied: set[Remedy] = set()
         ambiguous = False
         failed = 0
@@ -273,13 +274,23 @@ def _timeouts(seconds: float, connecting: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, connecting))
 
 
+def _encoded(payload: Mapping[str, object]) -> bytes:
+    try:
+        return orjson.dumps(payload)
+    except TypeError:  # half a surrogate pair, which JSON can say and UTF-8 can't
+        return _encode_anything(payload).encode()
+
+
 def _decoded(raw: bytes, request: _Request) -> dict[str, Any]:
     if not raw:  # SQS answers DeleteMessage with an empty body
         return {}
     try:
-        answer = json.loads(raw)
+        answer = orjson.loads(raw)
     except ValueError:
-        answer = None
+        try:
+            answer = json.loads(raw)  # the same, in a message that must not make all those beside it unreadable
+        except ValueError:
+            answer = None
     if not isinstance(answer, dict):
         raise garbled(request.call, _OK, "not a JSON object")
     return answer
