@@ -61,6 +61,8 @@ class Outcome(Enum):
     BROKEN = ("broken", Settlement.RETRY, None, logging.ERROR)
     UNANSWERED = ("unanswered", Settlement.RETRY, None, logging.DEBUG)
 
+    __hash__ = object.__hash__  # that of Enum hashes the name, in Python, eight times a job
+
     def __init__(self, label: str, settlement: Settlement, counter: Counter | None, level: int) -> None:
         self.label = label
         self.settlement = settlement
@@ -180,4 +182,4 @@ class Ending:
     @property
     def is_final(self) -> bool:
         """True if the message leaves the queue for good."""
-        return self.settlement in {Settlement.DELETE, Settlement.BURY}
+        return self.settlement is Settlement.DELETE or self.settlement is Settlement.BURY

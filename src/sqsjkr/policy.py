@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from sqsjkr import durations
 from sqsjkr.attempt import Attempt
@@ -168,6 +169,7 @@ def decide(exit: Exit | NotStarted, *, deleted: bool, pause: float) -> Ending:  
     return ending
 
 
+@lru_cache(256)
 def news(outcome: Outcome, failures: int) -> tuple[str, ...]:
     """Return the words for an outcome in ``hook_on``, the most telling first; ``failures``: how many there were."""
     if outcome not in REPORTED:

@@ -199,6 +199,8 @@ class _Chore(Enum):
     FORGET = ("giving claims back", "its claim is taken over after the lease of {lease:g}s")
     DONE = ("marking jobs as done", "its job is not marked as done, and may run again if its message comes again")
 
+    __hash__ = object.__hash__  # as in Outcome
+
     def __init__(self, subject: str, undone: str) -> None:
         self.subject = subject
         self.undone = undone

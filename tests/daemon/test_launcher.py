@@ -122,12 +122,12 @@ def test_ends_are_kept_for_a_worker_that_does_not_listen() -> None:
         for number in range(most):
             launcher._slots[number] = number
             launcher.reaped(number, 7 << 8, usage)
-            launcher.act(idle=False)
+            launcher.act(asked=True)
         assert launcher._reports, "the socket was full"
         got: list[Report] = []
         while len(got) < most:
             got += protocol.receive_reports(theirs) or []
-            launcher.act(idle=False)
+            launcher.act(asked=True)
         assert [report.slot for report in got] == list(range(most))
         assert not launcher._reports
 

@@ -219,12 +219,12 @@ class _Watch:
 
     def _turn(self) -> None:
         """Wait, then do what is due. Nothing is started once the worker is dead, or given up as hung."""
-        events = self._poll.poll(1000 * self._launcher.next_report_in(self._look_every))
-        caught = self._signals.take() if any(number == self._signals.wakeup for number, _ in events) else []
+        events = dict(self._poll.poll(1000 * self._launcher.next_report_in(self._look_every)))
+        caught = self._signals.take() if events.pop(self._signals.wakeup, 0) else []
         for number in caught:
             if number in _FORWARDED:
                 process_tree.send([self._worker], signal.Signals(number))
-        if not events or signal.SIGCHLD in caught:
+        if caught or not events:  # mostly a child's end, else at a look round
             self._reap()
         if self._status is not None:
             return
@@ -233,7 +233,7 @@ class _Watch:
             process_tree.send([self._worker], signal.SIGKILL)
             self._end_jobs()
             write(self._shared, f"the worker {why}: it was killed, and its jobs with it")
-        self._launcher.act(idle=not events)
+        self._launcher.act(asked=bool(events))
 
     def _hung(self) -> str:
         """Why the worker counts as dead, "" if it is well."""
