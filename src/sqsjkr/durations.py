@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 
@@ -21,6 +22,7 @@ _NANOSECONDS = {
 _TERM = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^.0-9]*)")
 _MOST = 2**63  # nanoseconds: Go counts them in a signed 64-bit integer
 _DIGITS_OF_MOST = 19
+_MOST_DAYS = 100_000
 _FRACTION_DIGITS = 400  # after 308 zeros Go's divisor is infinite: digits further on count for nothing
 
 
@@ -97,3 +99,21 @@ def _decimal(count: int, unit: int) -> str:
     whole, rest = divmod(count, unit)
     decimals = str(unit + rest)[1:].rstrip("0")
     return f"{whole}.{decimals}" if decimals else str(whole)
+
+
+def since(text: str, now: float) -> float:
+    """Return the moment that "2h", "7d" or "2026-11-21T03:00" means, as ``now`` counts: seconds since 1970.
+
+    A time without an offset is one of this host's time zone. Raises ValueError with what was expected.
+    """
+    from datetime import datetime  # noqa: PLC0415 - for viewers only: a worker keeps in memory what it imports
+
+    days = text[:-1] if text.endswith("d") else ""
+    try:
+        if days.isascii() and days.isdigit():
+            return now - 86_400.0 * min(int(days), _MOST_DAYS)
+        with contextlib.suppress(ValueError):
+            return now - parse(text)
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("expected a duration such as 2h or 7d, or a time such as 2026-11-21T03:00") from None

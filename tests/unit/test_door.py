@@ -45,7 +45,7 @@ def test_a_name_that_was_pointed_here_is_not(door: Door, host: str) -> None:
     assert door.refusal("GET", {"Host": host}, {}, public=True) is not None, "not even to the files that need no cookie"
 
 
-@pytest.mark.parametrize("cookie", ["", "x", "é"])
+@pytest.mark.parametrize("cookie", ["", "x", "é", "\udcff"])
 def test_a_browser_without_the_cookie_is_not_let_in(door: Door, cookie: str) -> None:
     assert refused(door, cookie=cookie) == 403
     assert refused(door, cookie=door.token) == 403, "the token is good for the way in only"
@@ -58,6 +58,7 @@ def test_each_start_has_its_own_token_and_cookie() -> None:
     assert one.opens(one.token)
     assert not one.opens(other.token)
     assert not one.opens("")
+    assert not one.opens("\udcff")
 
 
 def test_two_pages_on_one_host_do_not_share_a_cookie() -> None:
@@ -67,6 +68,24 @@ def test_two_pages_on_one_host_do_not_share_a_cookie() -> None:
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "none", ""])
 def test_an_order_from_elsewhere_is_refused_by_what_the_browser_says_of_it(door: Door, site: str) -> None:
     assert refused(door, "POST", Sec_Fetch_Site=site, Origin=f"http://{HERE}") == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    ("mode", "target", "status"),
+    [
+        ("navigate", "document", 0),
+        ("navigate", "iframe", 403),
+        ("no-cors", "image", 403),
+        ("no-cors", "script", 403),
+        ("cors", "empty", 403),
+    ],
+)
+def test_another_site_may_link_here_but_embed_nothing(
+    door: Door, site: str, mode: str, target: str, status: int
+) -> None:
+    assert refused(door, Sec_Fetch_Site=site, Sec_Fetch_Mode=mode, Sec_Fetch_Dest=target) == status
+    assert refused(door, Sec_Fetch_Site="same-origin", Sec_Fetch_Mode=mode, Sec_Fetch_Dest=target) == 0
 
 
 def test_an_order_from_the_page_itself_is_let_in(door: Door) -> None:

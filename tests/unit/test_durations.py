@@ -133,3 +133,22 @@ def test_any_text_is_a_duration_or_a_value_error_on_one_line(text: str) -> None:
         said = str(error)
     assert len(said.splitlines()) <= 1
     assert abs(seconds) <= GO_LIMIT_NS / 10**9
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [("2h", 2_800.0), ("1m30s", 9_910.0), ("0", 10_000.0), ("1970-01-01T01:00:00+00:00", 3_600.0)],
+)
+def test_a_moment_is_so_long_ago_or_a_date(text: str, moment: float) -> None:
+    assert durations.since(text, 10_000.0) == moment
+    assert durations.since("7d", 7 * 86_400.0) == 0.0
+
+
+@pytest.mark.parametrize("text", ["", "d", "yesterday", "2026-13-01", "-1d", "1.5d", "\u0663d", "9" * 400 + "h"])
+def test_anything_else_is_no_moment(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a duration such as 2h or 7d, or a time such as 2026-11-21T03:00"):
+        durations.since(text, 0.0)
+
+
+def test_more_days_than_there_are_dates_are_as_far_back_as_dates_go() -> None:
+    assert durations.since("9" * 30 + "d", 0.0) == -86_400.0 * 100_000

@@ -7,13 +7,17 @@ import re
 import pytest
 
 from sqsjkr.outcome import Outcome
-from sqsjkr.page import render
+from sqsjkr.page import render, telling
+from sqsjkr.page.contents import found
 from sqsjkr.page.door import Door
-from sqsjkr.page.figures import slots
+from sqsjkr.page.figures import durations, endings, slots, summary, times, waits
 from sqsjkr.page.plots import HEIGHT, WIDTH, ceiling, columns, line
 from sqsjkr.page.recorder import KEPT, Point, Recorder
+from sqsjkr.page.view import command
 from sqsjkr.page.words import DASH, age, exactly, lasting, size, tone, visible
-from sqsjkr.views.model import ScaleSignal
+from sqsjkr.runs import Run
+from sqsjkr.views.model import JobStory, PastAttempt, ScaleSignal, State, Waiting
+from sqsjkr.views.story import Told
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,141 @@ def test_the_slots_are_plotted_with_the_same_numbers_as_a_table() -> None:
     assert (plot.top, len(plot.lines)) == ("50", 3)
     assert [row[1:] for row in plot.rows] == [("9", "30", "20"), ("3", "5", "20")], "the newest first"
     assert slots([], 60.0).is_empty
+
+
+def ended(number: int, outcome: str = "succeeded", *, at: float, seconds: float = 2.0, waited: float = 1.0) -> Run:
+    begun_at = at - seconds
+    return Run(
+        message_id=str(number),
+        outcome=outcome,
+        ended_at=at,
+        begun_at=begun_at,
+        sent_at=begun_at - waited,
+        seconds=seconds,
+    )
+
+
+NOW = 1e9
+RUNS = [
+    ended(4, "errored", at=NOW - 1, seconds=8.0),
+    ended(3, at=NOW - 61),
+    ended(2, at=NOW - 62, waited=3.0),
+    ended(1, at=NOW - 7200),
+]
+"""The newest first."""
+
+
+def test_endings_are_counted_by_minute_and_outcome_over_the_last_hour() -> None:
+    plot = endings(RUNS, NOW)
+    assert plot.headings == ("minute", "succeeded", "errored")
+    assert [row[1:] for row in plot.rows] == [("0", "1"), ("2", "0")], "what is older than an hour is left out"
+    assert {bar.series for bar in plot.bars} == {"good", "bad"}
+    assert endings([], NOW).is_empty
+
+
+def test_waits_and_durations_are_medians_of_a_minute_and_a_single_minute_is_seen() -> None:
+    plot = times(RUNS, NOW)
+    assert [row[1:] for row in plot.rows] == [("1s", "8s"), ("2s", "2s")]
+    [waited, _] = times(RUNS[:1], NOW).lines
+    assert len(waited.points.split()) == 2, "a line of its own, not a point that nobody sees"
+
+
+def test_the_runs_of_an_event_are_plotted_from_the_oldest_to_the_newest() -> None:
+    took, waited = durations(RUNS), waits(RUNS)
+    assert [bar.series for bar in took.bars] == ["good", "good", "good", "bad"]
+    assert (took.top, waited.top) == ("10s", "5s")
+    assert [row[1] for row in took.rows] == ["8s", "2s", "2s", "2s"], "the newest first"
+    unknown = [Run(message_id="1", outcome="expired", ended_at=NOW)]
+    assert durations(unknown).is_empty
+    assert waits(unknown).is_empty
+
+
+@pytest.mark.parametrize(
+    ("runs", "text"),
+    [
+        ([], "No run of it is known."),
+        (RUNS, "3 of the last 4 succeeded; usually it takes 2s."),
+        (RUNS[1:], "3 of the last 3 succeeded; usually it takes 2s."),
+        ([RUNS[0]] * 3, "0 of the last 3 succeeded, the newest 3 in a row: errored."),
+    ],
+)
+def test_an_event_is_summed_up_in_a_sentence(runs: list[Run], text: str) -> None:
+    assert summary(runs) == text
+
+
+def test_a_name_that_looks_like_an_option_stays_a_name_in_the_command_to_copy() -> None:
+    assert command("explain", name="--conf=/tmp/evil").line(["--local", "s"]) == (
+        "sqsjkr explain --local s -- --conf=/tmp/evil"
+    )
+    assert command("runs", event="-x; rm -rf /", host="").line([]) == "sqsjkr runs '--event=-x; rm -rf /'"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("", "/"),
+        (" 5FEA7756-0ea4-451a-a703-a558b933e274 ", "/run?id=5fea7756-0ea4-451a-a703-a558b933e274"),
+        ("//evil.example/?a=b&c", "/event?name=%2F%2Fevil.example%2F%3Fa%3Db%26c"),
+    ],
+)
+def test_what_is_looked_for_is_a_message_or_else_an_event(text: str, address: str) -> None:
+    assert found(text) == address
+
+
+WAITING = Waiting(
+    lock_id="db",
+    waiting=1,
+    oldest_message_id="m",
+    oldest_at=NOW - 5,
+    queue="q",
+    host="b",
+    worker="w",
+    held_by_host="a",
+    held_by_event_id="index",
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "last", "label", "dead"),
+    [
+        (
+            Told(story=JobStory(message_id="m", state=State.ENDED, outcome="invalid", ended_at=NOW), at=NOW),
+            "Its message is on the dead-letter queue.",
+            "invalid",
+            True,
+        ),
+        (
+            Told(story=JobStory(message_id="m", state=State.RUNNING, began_at=NOW, host="a"), at=NOW, stop="alice"),
+            "Its end is ordered by alice.",
+            "running",
+            False,
+        ),
+        (
+            Told(story=JobStory(message_id="m", state=State.WAITING), at=NOW, waiting=WAITING),
+            "since then it waits for lock db, held by index on a; worker w on b has it",
+            "waiting",
+            False,
+        ),
+        (
+            Told(story=JobStory(message_id="m", state=State.WAITING, sent_at=NOW - 10), at=NOW, due_seconds=30.0),
+            "It runs again in 20s.",
+            "waiting",
+            False,
+        ),
+        (Told(story=JobStory(message_id="m", state=State.UNKNOWN), at=NOW), telling.UNKNOWN[-1], "unknown", True),
+    ],
+)
+def test_a_story_ends_with_what_follows(told: Told, last: str, label: str, dead: bool) -> None:
+    assert telling.lines(told)[-1].text == last
+    assert telling.state(told)[0] == label
+    assert telling.may_be_dead(told) is dead
+
+
+def test_an_attempt_that_was_cut_off_stands_before_the_newest_one() -> None:
+    earlier = PastAttempt(host="a", began_at=NOW - 9, ended_at=NOW - 6, outcome="interrupted", detail="stop")
+    story = JobStory(message_id="m", state=State.RUNNING, began_at=NOW, host="b", attempts=(earlier,))
+    texts = [each.text for each in telling.lines(Told(story=story, at=NOW))]
+    assert texts == ["attempt 1 on a: interrupted after 3s: stop", "attempt 2 began on b", "It runs."]
 
 
 def test_the_token_is_long_enough_to_be_guessed_by_nobody() -> None:

@@ -76,26 +76,13 @@ def _count(text: str) -> int:
 
 
 def _moment(text: str) -> Callable[[float], float]:
-    # Imported where needed, as in _seconds.
-    from datetime import datetime  # noqa: PLC0415
+    from sqsjkr import durations  # noqa: PLC0415 - imported where needed, as in _seconds
 
-    from sqsjkr import durations  # noqa: PLC0415
-
-    days = text[:-1] if text.endswith("d") else ""
-    if days.isascii() and days.isdigit():
-        return lambda now: now - 86_400.0 * int(days)
     try:
-        ago = durations.parse(text)
-    except ValueError:
-        pass
-    else:
-        return lambda now: now - ago
-    try:
-        at = datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
-        expected = "expected a duration such as 2h or 7d, or a time such as 2026-11-21T03:00"
-        raise argparse.ArgumentTypeError(f"{text!r}: {expected}") from None
-    return lambda _: at
+        durations.since(text, 0.0)
+    except ValueError as why:
+        raise argparse.ArgumentTypeError(f"{text!r}: {why}") from None
+    return lambda now: durations.since(text, now)
 
 
 def _seconds(text: str) -> float:

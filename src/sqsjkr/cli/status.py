@@ -12,8 +12,7 @@ from sqsjkr.cli.viewing import Shown, show
 from sqsjkr.errors import SqsjkrError
 from sqsjkr.views import recent
 from sqsjkr.views.model import Level, Verdict, as_json
-from sqsjkr.views.picture import Picture
-from sqsjkr.views.verdicts import judge, worst
+from sqsjkr.views.verdicts import could_run_more, is_stuck, judge, worst
 from sqsjkr.views.viewer import Viewer
 
 EPILOG = """\
@@ -50,18 +49,14 @@ def execute(arguments: argparse.Namespace) -> int:
 async def _look(viewer: Viewer, _: argparse.Namespace) -> Shown:
     seen = await viewer.picture(most=0)
     stuck = False
-    if _could_run_more(seen):
+    if could_run_more(seen):
         await asyncio.sleep(SECOND_LOOK)
         before, seen = seen, await viewer.picture(most=0)
-        stuck = _could_run_more(seen) and seen.queue.visible >= before.queue.visible
+        stuck = is_stuck(before, seen)
     verdicts = judge(seen, await recent.look(viewer, seen), stuck=stuck)
     value = {"verdicts": as_json(verdicts), **as_json(seen.scale)}
     code = 0 if worst(verdicts) is Level.OK else ATTENTION
     return Shown(lines=[_line(verdict) for verdict in verdicts], values=[value], code=code)
-
-
-def _could_run_more(seen: Picture) -> bool:
-    return bool(seen.queue.visible and seen.scale.slots > seen.scale.busy and seen.queue.paused is None)
 
 
 def _line(verdict: Verdict) -> str:

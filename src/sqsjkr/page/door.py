@@ -1,10 +1,11 @@
 """Who may use the page: the browser that was given the token, at a loopback address, from the page's own forms.
 
-The page acts with its operator's rights, and other users of the host can reach its port. Three checks keep them, and
+The page acts with its operator's rights, and other users of the host can reach its port. Four checks keep them, and
 other sites in the operator's own browser, out:
 
 - The token in the URL that ``sqsjkr web`` prints becomes a cookie that no script and no other site can use.
 - The ``Host`` header must be a loopback name, or a site could let its own name point here (DNS rebinding).
+- What another site's page embeds or fetches is refused (``Sec-Fetch-Site``, ``Sec-Fetch-Mode``).
 - What changes anything is a POST that the browser says comes from this page (``Sec-Fetch-Site``, W3C "Fetch Metadata
   Request Headers"), or whose ``Origin`` is this page.
 """
@@ -38,6 +39,8 @@ class Refusal:
 
     status: int
     reason: str
+    no_cookie: bool = False
+    """The browser may have the cookie, and keep it back: an address that another site links to is opened without it."""
 
 
 class Door:
@@ -55,7 +58,7 @@ class Door:
 
     def opens(self, token: str) -> bool:
         """Whether this is the token."""
-        return hmac.compare_digest(token.encode(), self.token.encode())
+        return _are_equal(token, self.token)
 
     def refusal(
         self, method: str, headers: Mapping[str, str], cookies: Mapping[str, str], *, public: bool = False
@@ -66,11 +69,29 @@ class Door:
             return Refusal(421, "this page answers at a loopback address only, such as 127.0.0.1 or localhost")
         if public:
             return None
-        if not hmac.compare_digest(cookies.get(self.cookie, "").encode(), self._session.encode()):
-            return Refusal(403, "open the address that sqsjkr web printed: its token lets this browser in")
-        if method not in {"GET", "HEAD"} and not _is_from_here(headers, host):
-            return Refusal(403, "this did not come from the page itself")
+        if not _are_equal(cookies.get(self.cookie, ""), self._session):
+            why = "open the address that sqsjkr web printed: its token lets this browser in"
+            return Refusal(403, why, no_cookie=True)
+        if method not in {"GET", "HEAD"}:
+            return None if _is_from_here(headers, host) else Refusal(403, "this did not come from the page itself")
+        if _is_embedded(headers):
+            return Refusal(403, "another site wants to embed this page")
         return None
+
+
+def _are_equal(given: str, secret: str) -> bool:
+    """Compare in a time that says nothing of where they differ. What is given may hold bytes that are no text."""
+    return hmac.compare_digest(given.encode(errors="surrogatepass"), secret.encode())
+
+
+def _is_embedded(headers: Mapping[str, str]) -> bool:
+    """Whether a page of another origin asks for this as a part of itself: an image, a script, a frame, by ``fetch``.
+
+    Its browser would not let it read the answer, but how long it took, and that a look hides dead letters for a moment.
+    """
+    site = headers.get("Sec-Fetch-Site", "none")
+    top = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest", "document") == "document"
+    return site not in {"none", "same-origin"} and not top
 
 
 def _is_from_here(headers: Mapping[str, str], host: str) -> bool:

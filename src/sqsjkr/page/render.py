@@ -25,6 +25,8 @@ def verdict_link(verdict: Verdict) -> str:
     """Return the view in which the next step can be taken; "" if there is none."""
     if verdict.subject == "lock":
         return f"/locks?{urlencode({'lock': verdict.name})}"
+    if verdict.subject == "event":
+        return f"/event?{urlencode({'name': verdict.name})}"
     return _VIEWS.get(verdict.subject, "")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
+import sys
+import traceback
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -14,16 +15,17 @@ from aiohttp import hdrs, web
 
 from sqsjkr.errors import BackendUnavailable, BindError
 from sqsjkr.page import render
-from sqsjkr.page.contents import VIEWS, BadQuery, Missing, Query, Room, View
+from sqsjkr.page.contents import VIEWS, found
 from sqsjkr.page.desk import Desk, NoDeadLetters
 from sqsjkr.page.door import HEADERS, Door, Refusal
 from sqsjkr.page.following import Following, Said
 from sqsjkr.page.orders import ORDERS, BadForm, Form, Office, Pens
+from sqsjkr.page.view import BadQuery, Command, Missing, Query, Room, View
 
 HOST = "127.0.0.1"
 LARGEST_FORM = 262_144
 """Bytes of a form: a few thousand dead letters can be marked at once."""
-MENU = (("/", "Now"), ("/dead", "Dead letters"), ("/locks", "Locks"), ("/fleet", "Fleet"))
+MENU = (("/", "Now"), ("/failures", "Failures"), ("/runs", "Runs"), ("/locks", "Locks"), ("/fleet", "Fleet"))
 _STATIC = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _STATUS = {BadQuery: 400, BadForm: 400, Missing: 404, NoDeadLetters: 404, BackendUnavailable: 503}
 
@@ -78,8 +80,15 @@ class PageServer:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        response = await self._let_in(request)
+        try:
+            response = await self._let_in(request)
+        except web.HTTPException as refused:  # aiohttp's own, such as a form that is too large
+            response = _closed(Refusal(refused.status, refused.reason.lower()))
+        except Exception as defect:  # noqa: BLE001 - an error of ours must not show more than its name
+            sys.stderr.write(f"{''.join(traceback.format_exception(defect))}\n")
+            response = _closed(Refusal(500, f"this is an error of sqsjkr: {type(defect).__name__}; see its terminal"))
         response.headers.update(HEADERS)
+        response.headers[hdrs.SERVER] = "sqsjkr"
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
         return response
 
@@ -92,7 +101,7 @@ class PageServer:
         if refusal is None and token is not None:
             return self._welcome(request, token)
         if refusal is not None:
-            return _closed(refusal)
+            return _closed(refusal, again=_local(request.path_qs) if refusal.no_cookie else "")
         if is_static:
             return _static(request.path.removeprefix("/static/"))
         if request.method == hdrs.METH_POST:
@@ -115,6 +124,8 @@ class PageServer:
         path = request.path
         as_json = path.endswith(".json")
         path = path.removesuffix(".json")
+        if path == "/find":
+            return _moved(found(request.query.get("q", "")))
         query = Query("/" if path == "/now" else path, dict(request.query))
         try:
             if query.path not in VIEWS:
@@ -151,16 +162,16 @@ class PageServer:
         text = render.html(
             view.template,
             view=view,
-            address=query.address,
-            json_path=query.json_address,
-            commands=[shlex.join(["sqsjkr", *command, *self._where]) for command in view.commands],
+            address=_local(query.address),
+            json_path=query.json_address if query.path in VIEWS else "",
+            commands=[command.line(self._where) for command in view.commands],
             menu=MENU,
             queue=self._queue,
             notice=said,
             now=self._desk.viewer.source.now(),
             read_only=self._office is None,
         )
-        return web.Response(text=text, content_type="text/html", status=view.status)
+        return _html(text, view.status)
 
 
 def _trouble(query: Query, trouble: Exception) -> View:
@@ -171,8 +182,8 @@ def _trouble(query: Query, trouble: Exception) -> View:
         section="",
         title=title,
         values={"error": str(trouble)},
-        commands=(("check",),),
-        context={"reason": str(trouble), "again": query.address},
+        commands=(Command(("check",)),),
+        context={"reason": str(trouble), "again": _local(query.address)},
         live=False,
         status=status,
     )
@@ -185,9 +196,14 @@ def _static(name: str) -> web.StreamResponse:
     return web.Response(body=body, content_type=_STATIC[name], charset="utf-8")
 
 
-def _closed(refusal: Refusal) -> web.StreamResponse:
-    text = render.html("closed.html", reason=refusal.reason)
-    return web.Response(text=text, content_type="text/html", status=refusal.status)
+def _closed(refusal: Refusal, again: str = "") -> web.StreamResponse:
+    """Say why there is no answer. ``again``: where a click leads, with which a browser that has the cookie sends it."""
+    return _html(render.html("closed.html", reason=refusal.reason, again=again), refusal.status)
+
+
+def _html(text: str, status: int) -> web.Response:
+    body = text.encode(errors="backslashreplace")  # whatever a store gave back, it can be shown
+    return web.Response(body=body, content_type="text/html", charset="utf-8", status=status)
 
 
 def _moved(to: str) -> web.Response:
@@ -195,8 +211,11 @@ def _moved(to: str) -> web.Response:
 
 
 def _local(address: str) -> str:
-    """Return an address only if it is one of this page's own; else the front."""
-    parts = urlsplit(address)
+    """Return an address only if it is one of this page's own views; else the front."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "/"
     is_own = not parts.scheme and not parts.netloc and parts.path in VIEWS and "\\" not in address
     return address if is_own else "/"
 

@@ -39,6 +39,16 @@ def judge(seen: Picture, recent: Recent = Recent(), *, stuck: bool = False) -> l
     return sorted(found, key=lambda verdict: _ORDER.index(verdict.level))
 
 
+def could_run_more(seen: Picture) -> bool:
+    """Whether messages are visible although slots are idle: mostly they are taken a moment later."""
+    return bool(seen.queue.visible and seen.scale.slots > seen.scale.busy and seen.queue.paused is None)
+
+
+def is_stuck(before: Picture, seen: Picture) -> bool:
+    """Whether nobody took messages between two looks some seconds apart, although slots were idle."""
+    return could_run_more(before) and could_run_more(seen) and seen.queue.visible >= before.queue.visible
+
+
 def worst(verdicts: Iterable[Verdict]) -> Level:
     """Return the worst level of all."""
     return min((verdict.level for verdict in verdicts), key=_ORDER.index, default=Level.OK)

@@ -6,6 +6,7 @@ const main = document.querySelector("main");
 const state = document.querySelector("#fresh-state");
 const toggle = document.querySelector("#fresh-toggle");
 let stopped = false;
+let looking = false;
 let fetchedAt = Date.now();
 let failed = "";
 let why = "";
@@ -49,7 +50,12 @@ function put(section, fresh) {
 }
 
 async function refresh() {
-  if (stopped || document.hidden) return;
+  if (stopped || document.hidden || looking) return;
+  looking = true;
+  await look().finally(() => (looking = false));
+}
+
+async function look() {
   let text;
   try {
     const answer = await fetch(location.href, { redirect: "error" });
