@@ -121,6 +121,10 @@ class MemoryTable(Table):
             self.rows.claims[message_id] = row
         return row
 
+    async def cancelled_by(self, message_id: str) -> str:
+        row = self.rows.claims.get(message_id)
+        return row.cancelled_by if row is not None and row.done else ""
+
     async def stop_claim(self, message_id: str, by: str) -> Row | None:
         row = self.rows.claims.get(message_id)
         if row is not None and row.owner is not None and not row.done:

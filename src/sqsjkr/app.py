@@ -171,7 +171,7 @@ def build_worker(
     grace = Grace(period=config.grace_period, kill_after=config.kill_after)
     worker = Worker(backlog, kicker, slots, shared, changed, grace=grace, budget=budget)
     board.parts = Parts(stats, board.measures, resources, log, slots, backlog, room, brake, settler, worker.stopping)
-    resources.present(WorkerPresence(worker, slots, backlog, room, brake, registry, stats))
+    resources.present(WorkerPresence(worker, slots, backlog, room, brake, registry, stats, board.measures))
     return worker
 
 

@@ -9,7 +9,7 @@ from sqsjkr.job import Job
 from sqsjkr.message import Message
 from sqsjkr.outcome import Ending, Outcome
 from sqsjkr.plan import AS_ASKED
-from sqsjkr.runs import LONGEST_COMMAND, Earlier, Place, Run, label
+from sqsjkr.runs import Earlier, Place, Run, label, shortened
 
 
 class Attempt:
@@ -124,7 +124,8 @@ class Attempt:
             attempt=self.id,
             event_id=self.name,
             lock_id=job.lock_id if job else "",
-            command=job.command[:LONGEST_COMMAND] if job else "",
+            command=shortened(job.command) if job else "",
+            job=self.audit.get("job") or "",
             host=self.place.host,
             queue=self.place.queue,
             sender=message.sender,

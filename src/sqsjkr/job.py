@@ -454,7 +454,7 @@ def _parse(text: str) -> object:
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as e:
-        raise InvalidJob(f"body: not JSON ({e.msg} at character {e.pos}), {_EXPECTED}") from None
+        raise InvalidJob(f"body: not JSON ({e.msg.removesuffix(' at')} at character {e.pos}), {_EXPECTED}") from None
     except RecursionError:
         raise InvalidJob(f"body: nested too deeply, {_EXPECTED}") from None
 

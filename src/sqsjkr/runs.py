@@ -14,6 +14,8 @@ from typing import Any, Self
 
 LONGEST_COMMAND = 200
 """Characters of a command that are kept."""
+CUT = "…"
+"""The end of a command of which only the beginning is kept."""
 LONGEST_NOTED_OUTPUT = 4_000
 """Bytes of the end of a job's output that are kept in its claim's row while something is owed for it."""
 HOST = socket.gethostname()
@@ -26,6 +28,11 @@ THIS_WORKER = "this worker"
 """The ``note`` of what this process itself holds."""
 SHORT = 8
 """Characters of a message id, or of a session's name, that tell one from another in a log line."""
+
+
+def shortened(command: str) -> str:
+    """Return what is kept of a command; of a long one the beginning, and a mark that it goes on."""
+    return command if len(command) <= LONGEST_COMMAND else f"{command[: LONGEST_COMMAND - len(CUT)]}{CUT}"
 
 
 def label(event_id: str, message_id: str) -> str:
@@ -96,7 +103,9 @@ class Run:
     """The producer's name for the event; the message's id if it gave none."""
     lock_id: str = ""
     command: str = ""
-    """Its first ``LONGEST_COMMAND`` characters."""
+    """As ``shortened`` leaves it."""
+    job: str = ""
+    """The name of the job in the trust file, if the message asked for one by name."""
     host: str = ""
     queue: str = ""
     sender: str = ""
@@ -134,6 +143,11 @@ class Run:
     worker dies first, the worker of the next delivery does it."""
 
     @property
+    def is_cut(self) -> bool:
+        """Whether only the beginning of its command is known."""
+        return self.command.endswith(CUT)
+
+    @property
     def as_earlier(self) -> Earlier:
         """What a later attempt remembers of this one. One without an outcome was seen by nobody: its worker died."""
         return Earlier(
@@ -167,7 +181,12 @@ class Run:
 
     def with_past(self, past: Sequence[Run]) -> Run:
         """Return it with the attempts before it that are kept by themselves, too; the oldest first."""
-        more = [one.as_earlier for one in past if one.attempt != self.attempt]
+        known = {(one.host, _milliseconds(one.begun_at)) for one in self.earlier}
+        more = [
+            one.as_earlier
+            for one in past
+            if one.attempt != self.attempt and (one.host, _milliseconds(one.begun_at)) not in known
+        ]
         return replace(self, earlier=tuple(sorted((*self.earlier, *more), key=lambda one: one.begun_at or 0.0)))
 
     @property

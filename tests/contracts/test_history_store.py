@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -100,6 +101,14 @@ class HistoryContract:
         (_, errored) = await kept.lines(failed=True)
         assert errored.output == "KeyError: 'x'"
 
+    async def test_a_line_of_a_job_that_never_started_says_why(self, kept: Kept) -> None:
+        unstarted = {"begun_at": None, "seconds": None, "exit_status": None}
+        kept.history.ended(a_run(1, outcome="invalid", detail="body: not JSON", **unstarted), claimed=False)
+        await kept.history.close()
+        for failed in (True, False):
+            [line] = await kept.lines(failed=failed)
+            assert (line.outcome, line.detail, line.output) == ("invalid", "body: not JSON", "")
+
     async def test_failures_are_listed_by_themselves(self, kept: Kept) -> None:
         for number in range(60):
             kept.history.ended(a_run(number, at=float(number), outcome="succeeded" if number % 3 else "errored"))
@@ -125,9 +134,23 @@ class HistoryContract:
             kept.history.ended(a_run(10 + number, at=float(number), event_id="hourly"))
         await kept.history.close()
         found = await kept.source.endings_of("nightly", 3)
-        assert [run.message_id for run in found] == ["m4", "m3", "m2"]
-        assert found[0].command == "true"
-        assert await kept.source.endings_of("unheard of", 3) == []
+        assert [run.message_id for run in found.endings] == ["m4", "m3", "m2"]
+        assert (found.endings[0].command, found.again) == ("true", None)
+        nothing = await kept.source.endings_of("unheard of", 3)
+        assert (list(nothing.endings), nothing.again) == ([], None)
+
+    async def test_a_job_that_is_tried_again_is_found_by_its_event(self, kept: Kept) -> None:
+        for number in range(5):
+            kept.history.ended(a_run(number, at=float(number), event_id="nightly"))
+        kept.history.tried(a_run(10, at=10.0, event_id="nightly", outcome="retried", detail="exit status 1"))
+        kept.history.went_back(a_run(11, at=11.0, event_id="nightly", outcome="interrupted"))
+        kept.history.tried(a_run(12, at=12.0, outcome="retried"))
+        await kept.history.close()
+        found = await kept.source.endings_of("nightly", 3)
+        assert [run.message_id for run in found.endings] == ["m4", "m3", "m2"], "it has not ended"
+        assert found.again is not None
+        assert (found.again.message_id, found.again.outcome) == ("m11", "interrupted"), "the newest"
+        assert {run.message_id for run in await kept.lines()} == {f"m{number}" for number in range(5)}
 
     async def test_a_job_that_was_cut_off_is_known_while_it_waits_and_afterwards(self, kept: Kept) -> None:
         throttler = TableThrottler(kept.table, Session(kept.table))
@@ -285,8 +308,8 @@ class TestOnDynamoDB(HistoryContract):
             kept.history.ended(a_run(number, at=float(number), event_id="thumbnail"))
         await kept.history.close()
         found = await kept.source.endings_of("thumbnail", 200)
-        assert len(found) == 60 + 1 + 5
-        assert [run.message_id for run in found if run.outcome == "errored"] == ["m101"]
+        assert len(found.endings) == 60 + 1 + 5
+        assert [run.message_id for run in found.endings if run.outcome == "errored"] == ["m101"]
 
     async def test_a_failure_after_its_message_was_deleted_is_noted_with_its_claim(self, kept: Kept) -> None:
         throttler = TableThrottler(kept.table, Session(kept.table))
@@ -318,10 +341,13 @@ class TestOnDynamoDB(HistoryContract):
         assert said.count("history.dropped") == 1
 
     async def test_rows_of_the_history_expire(self, kept: Kept, dynamodb_fleet: Fleet) -> None:
+        kept.history.rules = Rules(days=3)
         kept.history.ended(a_run(1, event_id="nightly", outcome="errored"))
         kept.history.went_back(a_run(2, outcome="interrupted"))
         await kept.history.close()
         rows = dynamodb_fleet.rows()
+        three_days = time.time() + 3 * 86_400
+        assert all(three_days - 60 <= int(row["Expired"]) <= three_days + 3700 for row in rows)
         kinds = collections.Counter(row["Id"].partition("/")[0] for row in rows)
         assert kinds == {"runs": 1, "bad": 1, "event": 1, "m2": 1}
         assert all("Expired" in row for row in rows)
@@ -389,7 +415,9 @@ async def test_no_row_is_named_twice_in_one_request() -> None:
         outbox.add({"Id": {"S": "m"}, "Type": {"S": "throttle"}, "Content": {"S": content}})
     assert outbox.take(25, but=[("m", "throttle")]) == []
     taken = outbox.take(25)
-    assert len(taken) == 1
+    assert [row["Content"]["S"] for row in taken] == ["second"], "the newest"
+    outbox.add({"Id": {"S": "m"}, "Type": {"S": "throttle"}, "Content": {"S": "third"}})
+    assert outbox.take(25) == [], "it is on its way"
     outbox.answered(taken, [])
     await outbox.flush()
     assert aws.asked == [["m"]]

@@ -141,7 +141,7 @@ class PictureContract:
         world.later = STILL + 2
         seen = await world.look()
         assert (seen.workers[0].life, seen.workers[0].busy) == (Life.SILENT, 1)
-        assert seen.running == ()
+        assert [(run.message_id, run.worker_life) for run in seen.running] == [("m1", Life.SILENT)]
         assert (seen.scale.workers, seen.scale.slots) == (0, 0), "it is of no use now"
 
     async def test_a_worker_whose_job_another_one_took_over_is_lost(self, world: World) -> None:
@@ -153,6 +153,7 @@ class PictureContract:
         world.later = STILL + 2
         await world.table.beat(f"{B}s1")
         assert await world.life(A) is Life.LOST
+        assert A not in {run.worker for run in (await world.look()).running}, "it runs elsewhere"
 
     async def test_a_worker_that_takes_its_own_job_again_in_a_later_session_is_not_lost(self, world: World) -> None:
         await world.worker(A, busy=1, running=runs("m1"))
@@ -173,13 +174,14 @@ class PictureContract:
         await world.table.take_lock("report", f"{A}s1/1", "nightly", over=None, message_id="m1")
         await world.worker(A, busy=1, running=runs("m1"), host="host-a")
         waits = (
-            LiveWait(key="lock report", number=3, oldest="m2", seconds=40.0),
+            LiveWait(key="lock report", number=3, oldest="m2", seconds=40.0, event="weekly"),
             LiveWait(key="message m9", number=1, oldest="m9", seconds=5.0),
         )
         await world.worker(B, host="host-b", parked=4, waits=waits)
         seen = await world.look()
         first, second = seen.waiting
         assert (first.lock_id, first.waiting, first.oldest_message_id, first.host) == ("report", 3, "m2", "host-b")
+        assert (first.oldest_event_id, second.oldest_event_id) == ("weekly", None)
         assert (first.held_by_event_id, first.held_by_message_id) == ("nightly", "m1")
         assert seen.at - first.oldest_at == pytest.approx(40.0, abs=2)
         assert (second.lock_id, second.oldest_message_id, second.held_by_event_id) == (None, "m9", None)

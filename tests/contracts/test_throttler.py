@@ -185,6 +185,19 @@ class Remembering:
         await table.cancel_claim("m", "alice")
         assert await begin(here, "a") == Answer(claim=Claim.DONE, cancelled_by="alice")
 
+    async def test_a_claim_with_a_key_of_its_own_is_cancelled_by_the_id_of_its_message(
+        self, table: Table, here: TableThrottler
+    ) -> None:
+        signed = Run(message_id="m", claim_key="jti:deploy/1", attempt="a")
+        await here.begin(signed, "a", age=0.0)
+        await here.postpone("jti:deploy/1", "a", failures=1, due=90.0)
+        await table.cancel_claim("m", "alice")
+        for attempt in ("b", "c"):
+            again = replace(signed, attempt=attempt)
+            assert await here.begin(again, attempt, age=90.0) == Answer(claim=Claim.DONE, cancelled_by="alice")
+        other = Run(message_id="n", claim_key="jti:deploy/2", attempt="d")
+        assert await here.begin(other, "d", age=0.0) == Answer(claim=Claim.FRESH), "of another message"
+
     async def test_a_job_whose_worker_died_under_an_order_to_stop_never_runs_again(self, table: Table) -> None:
         dead, here = TableThrottler(table, Session(table)), Watcher(table)
         await begin(dead, "a")

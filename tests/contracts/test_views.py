@@ -142,7 +142,25 @@ class ViewsContract:
         assert lock.holder.since == pytest.approx(place.source.now(), abs=2)
         await place.table.release_lock("l", "s1/1")
         [lock] = (await place.source.locks(["l"])).values()
-        assert (lock.held, lock.owner) == (False, None)
+        assert (lock.held, lock.owner, lock.holder) == (False, None, Holder())
+
+    async def test_a_free_lock_says_who_held_it_last(self, place: Place) -> None:
+        for number in range(2):
+            await place.table.take_lock("l", f"s1/{number}", "nightly", over=None, message_id=f"m{number}")
+            [lock] = (await place.source.locks(["l"])).values()
+            assert lock.last is None, "it is held"
+            await place.table.release_lock("l", f"s1/{number}")
+        [lock] = (await place.source.locks(["l"])).values()
+        assert lock.last is not None
+        assert (lock.last.message_id, lock.last.host) == ("m1", HOST)
+        assert lock.last.since == pytest.approx(place.source.now(), abs=2)
+
+        locks = [(name, f"s1/{name}") for name in "ab"]
+        for name, owner in locks:
+            await place.table.take_lock(name, owner, "nightly", over=None, message_id=f"m-{name}")
+        assert await place.table.release_locks(locks) == [None, None]
+        found = await place.source.locks(["a", "b"])
+        assert {name: lock.last and lock.last.message_id for name, lock in found.items()} == {"a": "m-a", "b": "m-b"}
 
     async def test_a_lock_is_freed_only_as_it_was_seen(self, place: Place) -> None:
         await place.table.take_lock("l", "s1/1", "nightly", over=None)

@@ -252,7 +252,7 @@ def test_a_taken_port_is_exit_1_without_a_traceback(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}" in said.complaints[0]
 
 
-_NEEDS = {"send": ["true"], "cancel": ["--event", "e"]}
+_NEEDS = {"send": ["true"], "explain": ["nightly"], "cancel": ["--event", "e"]}
 _CODES = {"setup": exit_codes.OK, "status": 2}
 
 

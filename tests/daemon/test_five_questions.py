@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,6 +61,10 @@ def test_which_job_failed_and_why(place: Place, daemon: Callable[..., Daemon]) -
     assert line.startswith("FAIL  event nightly  all of the last 3 failed, the first of them ")
     assert line.endswith("no such column: created_on; next: sqsjkr explain nightly")
 
+    assert [run["message_id"] for run in place.look("runs", "--event", "thumbs")] == [good], "by its name, at once"
+    servers.wait_until(lambda: len(place.look("runs", "--failed")) == 3, description="the failures were listed")
+    worker.signal(signal.SIGTERM)  # the lists of a worker that lives may lack the last half minute
+    assert worker.wait() == 0
     runs = place.look("runs", "--failed")
     assert [run["event_id"] for run in runs] == ["nightly"] * 3
     assert runs[0]["message_id"] == job, "the newest first"
@@ -92,6 +97,10 @@ def test_where_is_the_job_that_never_ran(place: Place, daemon: Callable[..., Dae
     story = wait_for_story(place, waiter, state="waiting")
     assert story["lock_id"] == "report"
     assert "for lock report, held by index on " in place.say("explain", waiter).out
+    story = wait_for_story(place, "nightly", state="waiting")
+    assert (story["message_id"], story["event_id"]) == (waiter, "nightly"), "by its name, too"
+    [_, line] = place.say("ps").out.split("\n\n")[1].splitlines()
+    assert line.split()[-2:] == ["nightly", waiter]
 
     expired = place.send_job(command="true", event_id="late", life_time=-1)
     story = wait_for_story(place, expired, state="ended")
@@ -100,6 +109,37 @@ def test_where_is_the_job_that_never_ran(place: Place, daemon: Callable[..., Dae
     assert place.say("cancel", cancelled).code == 0
     story = explained(place, cancelled)
     assert (story["state"], story["outcome"]) == ("ended", "cancelled")
+
+
+def test_a_job_that_waits_for_its_next_try_is_found_by_its_name(place: Place, daemon: Callable[..., Daemon]) -> None:
+    worker = place.worker(daemon)
+    first = place.send_job(command="true", event_id="nightly")
+    worker.wait_for_line(f"job.ended  nightly[{first[:8]}]: succeeded")
+    job = place.send_job(command="echo why; exit 1", event_id="nightly", retries=3, retry_delay="1h")
+    worker.wait_for_line(f"job.ended  nightly[{job[:8]}]: retried")
+    story = wait_for_story(place, "nightly", message_id=job, state="waiting")
+    [attempt] = story["attempts"]
+    assert (attempt["outcome"], attempt["detail"].startswith("exit status 1")) == ("retried", True)
+    said = place.say("explain", "nightly").out
+    assert "tried      it has failed once" in said
+    assert "so         it runs again in 59m" in said or "so         it runs again in 1h" in said
+    assert said.count("succeeded") == 1, "the ending before it"
+
+
+def test_who_held_the_lock_last(place: Place, daemon: Callable[..., Daemon]) -> None:
+    worker = place.worker(daemon)
+    job = place.send_job(command="exit 3", event_id="index", lock_id="report")
+    worker.wait_for_line(f"job.ended  index[{job[:8]}]: errored")
+    servers.wait_until(lambda: place.look("locks", "list", "report")[0]["last"], description="the lock was given back")
+    wait_for_story(place, job, state="ended")
+    [lock] = place.look("locks", "list", "report")
+    assert lock["held"] is False
+    last = lock["last"]
+    assert (last["message_id"], last["event_id"], last["outcome"]) == (job, "index", "errored")
+    assert last["since_at"] <= last["ended_at"]
+    said = place.say("locks", "list", "report").out
+    assert f"report was last held by index ({job}) on " in said
+    assert said.rstrip().endswith(": errored")
 
 
 def test_where_does_it_run_and_what_became_of_it_before(

@@ -57,7 +57,7 @@ class Place:
 
     def event(self, event_id: str) -> list[Run]:
         async def look(source: Source) -> list[Run]:
-            return list(await source.endings_of(event_id, 20))
+            return list((await source.endings_of(event_id, 20)).endings)
 
         return self._ask(look)
 
@@ -164,6 +164,36 @@ def test_the_table_knows_what_became_of_each_job(place: Place) -> None:
     assert set(failures) == {bad, broken}
     assert failures[bad].output == "key ***"
     assert SECRET not in place.dump()
+
+
+def test_of_a_long_output_no_part_of_a_secret_is_kept(place: Place) -> None:
+    """Repeated lines compress well: all of the tail is kept, from its first byte on."""
+    job = place.send(
+        command='n=0; while [ $n -lt 3000 ]; do echo "$TOKEN"; n=$((n+1)); done; exit 1', envs={"TOKEN": SECRET}
+    )
+    place.start(output_tail=1000)
+    done(place, job)
+    assert set(place.run(job).output.splitlines()) == {"***"}
+    assert SECRET[4:] not in place.dump()
+
+
+def test_the_value_of_a_secret_reaches_neither_log_nor_history(place: Place, tmp_path: Path) -> None:
+    secret, trust = tmp_path / "password", tmp_path / "trust.toml"
+    secret.write_text(f"{SECRET}\n")
+    trust.write_text(
+        '[producer.all]\nsender = "*"\nmay = "reindex"\n'
+        '[job.reindex]\nrun = ["sh", "-c", "echo with $PASSWORD; exit 3"]\n'
+        f'secrets = {{ PASSWORD = "file:{secret}" }}\n'
+    )
+    for path, mode in ((secret, 0o600), (trust, 0o644)):
+        path.chmod(mode)
+    job = place.send(job="reindex", event_id="nightly")
+    worker = place.start(trust=str(trust))
+    done(place, job)
+    run = place.run(job)
+    assert (run.outcome, run.output, run.job) == ("errored", "with ***\n", "reindex")
+    assert SECRET not in place.dump()
+    assert SECRET not in worker.stderr
 
 
 def test_an_attempt_that_a_stop_cut_off_is_remembered(place: Place, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from daemons import Daemon
 from faults.proxy import Proxy
 from fleet import Fleet
+from places import SQS
 from servers import wait_until
 from sqsjkr.metrics.families import FAMILIES, Kind
 from sqsjkr.outcome import Outcome
@@ -75,6 +76,29 @@ def test_the_numbers_are_those_of_what_has_happened(daemon: Callable[..., Daemon
     for family in FAMILIES:
         name = f"{family.name}_count" if family.kind is Kind.HISTOGRAM else family.name
         assert any(key[0] == name for key in numbers), f"{family.name} is there from the start"
+
+
+def test_an_order_is_counted_and_a_paused_worker_is_healthy(
+    daemon: Callable[..., Daemon], fleet: Fleet, tmp_path: Path, aws_env: Mapping[str, str]
+) -> None:
+    place = SQS(fleet, tmp_path, aws_env)
+    worker = place.worker(daemon)
+    job = place.send_job(command="sleep 1000", event_id="long")
+    worker.wait_for_line(f"job.started  long[{job[:8]}]")
+    assert place.say("cancel", job).code == 0
+    assert place.say("fleet", "pause", "--why", "hush").code == 0
+    wait_until(
+        lambda: number(scrape(worker), "sqsjkr_unwell", reason="paused") == 1, description="the worker was paused"
+    )
+    assert worker.get("/healthz") == (200, "ok\n"), "and says no word of whoever paused it"
+    assert place.say("fleet", "resume").code == 0
+    wait_until(lambda: number(scrape(worker), "sqsjkr_orders_total", order="resume") == 1, description="it was resumed")
+
+    numbers = scrape(worker)
+    assert number(numbers, "sqsjkr_unwell", reason="paused") == 0
+    orders = {order: number(numbers, "sqsjkr_orders_total", order=order) for order in ("cancel", "requeue", "pause")}
+    assert orders == {"cancel": 1, "requeue": 0, "pause": 1}
+    assert number(numbers, "sqsjkr_history_dropped_total") == 0
 
 
 def test_every_request_to_aws_is_counted(daemon: Callable[..., Daemon], proxy: Proxy, fleet: Fleet) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -148,6 +147,64 @@ def test_a_job_that_waits_for_its_lock_is_cancelled_by_its_id(place: Place, two:
     assert not any("job.output" in each.stderr for each in two)
 
 
+def test_a_signed_job_is_cancelled_by_the_id_of_its_message_wherever_it_is(
+    place: Place, daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """Its claim has a key of its own, which no operator knows."""
+    assert sqsjkr("keygen", "--id", "deploy", "--out", str(tmp_path)).code == 0
+    trust = tmp_path / "trust.toml"
+    trust.write_text('keys = "deploy.jwks.json"\n[producer.deploy]\nkey = "deploy"\nmay = "command"\n')
+    trust.chmod(0o644)
+    sign = ("--sign", str(tmp_path / "deploy.private.json"))
+
+    def send(*words: str) -> str:
+        said = place.say("send", *sign, "--lock-id", "report", *words)
+        assert said.code == 0, said.err
+        return said.out.strip()
+
+    queued = send("echo never")
+    assert place.say("cancel", queued).code == 0
+    worker = place.worker(daemon, trust=str(trust), kill_after="1s")
+    worker.wait_for_line(f"job.ended  {queued}: cancelled by ")
+
+    running = send("sleep 1000")
+    worker.wait_for_line(f"job.started  {running}")
+    waiting = send("echo never")
+    worker.wait_for_line(f"job.waiting  {waiting}")
+    assert place.say("cancel", waiting).code == 0
+    wait_for_running(place, running)
+    [story] = place.look("explain", running)
+    assert (story["state"], story["command"]) == ("running", "sleep 1000")
+    said = place.say("cancel", running)
+    assert (said.code, "cancelled by" in said.out) == (0, True), said.out + said.err
+    worker.wait_for_line(f"job.ended  {running}: cancelled by ")
+    worker.wait_for_line(f"job.ended  {waiting}: cancelled by ")
+    assert "job.output" not in worker.stderr
+
+    done = send("true")
+    worker.wait_for_line(f"job.ended  {done}: succeeded")
+    said = place.say("cancel", done)
+    assert (said.code, "not cancelled: it has ended by itself: succeeded" in said.out) == (1, True), said.out
+
+
+def test_a_cancellation_is_told_to_scripts(place: Place, two: list[Daemon]) -> None:
+    jobs = [place.send_job(command="sleep 1000", event_id="import") for _ in range(2)]
+    for job in jobs:
+        worker_with(two, f"job.started  import[{job[:8]}]")
+    wait_for_running(place, *jobs)
+    asked = place.say("cancel", "--event", "import", "--json")
+    assert (asked.code, asked.out) == (2, "")
+    assert asked.complaints == ["sqsjkr: 2 jobs match: with --json, --yes must answer; sqsjkr ps lists them"]
+
+    [sent_back] = place.look("cancel", jobs[0], "--requeue")
+    assert (sent_back["message_id"], sent_back["event_id"], sent_back["result"]) == (jobs[0], "import", "requeued")
+    worker_with(two, f"job.started  import[{jobs[0][:8]}]")
+    wait_for_running(place, *jobs)
+    told = place.look("cancel", "--event", "import", "--yes")
+    assert {each["message_id"]: each["result"] for each in told} == dict.fromkeys(jobs, "cancelled")
+    assert all(each["by"] and each["host"] and each["seconds"] > 0 for each in told)
+
+
 def test_a_job_is_sent_back_and_runs_again(place: Place, two: list[Daemon], tmp_path: Path) -> None:
     job = place.send_job(command=f"echo x >>{tmp_path}/runs; sleep 1000", event_id="again")
     worker_with(two, f"job.started  again[{job[:8]}]")
@@ -201,8 +258,7 @@ def test_a_paused_queue_takes_no_jobs_and_goes_on_when_it_is_resumed(place: Plac
     assert "deploy; next: sqsjkr fleet resume" in status.out
     job = place.send_job(command="echo done", event_id="later")
     for each in two:
-        with contextlib.suppress(ValueError):  # the answer, 200, is no JSON: a paused worker is well
-            each.stats("/healthz")
+        assert each.get("/healthz") == (200, "ok\n"), "a paused worker is well"
     assert going_on in wait_for_running(place, going_on), "running jobs go on"
 
     assert place.say("fleet", "resume").code == 0
@@ -247,6 +303,9 @@ def test_a_worker_that_is_lost_with_a_job_is_named_and_its_job_runs_again(place:
     worker = wait_for_running(place, job)[job]["worker"]
     kill(runner)
 
+    servers.wait_until(lambda: "(silent)" in place.say("ps").out, description="ps names the job of the silent worker")
+    said = place.say("explain", "survivor")
+    assert (said.code, "its worker is silent, for " in said.out) == (0, True), said.out
     servers.wait_until(
         lambda: f"worker {worker} on" in place.say("status").out, description="status names the lost worker"
     )

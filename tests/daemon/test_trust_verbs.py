@@ -6,13 +6,17 @@ import base64
 import getpass
 import json
 import os
+import signal
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from commands import Said, sqsjkr
+from daemons import Daemon
 from fleet import Fleet
+from places import SQS, Embedded, Place
 from servers import free_port
 
 ME = getpass.getuser()
@@ -203,6 +207,46 @@ def test_learn_drafts_a_trust_file_from_the_log_that_check_takes(folder: Path) -
     found = sqsjkr("check", "--conf", str(folder / "config.toml"), *store).out
     assert "as warnings only, producers: 1, jobs: 1" in found
     assert 'mode is "warn": what it does not allow runs all the same' in found
+
+
+@pytest.fixture(params=["sqs", "embedded"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, aws_env: Mapping[str, str]) -> Place:
+    """Both backends."""
+    if request.param == "sqs":
+        return SQS(request.getfixturevalue("fleet"), tmp_path, aws_env)
+    return Embedded(tmp_path / "store")
+
+
+def test_learn_drafts_a_trust_file_from_the_history_of_every_host(
+    place: Place, daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    none = place.say("learn")
+    assert (none.code, none.complaints) == (1, ["sqsjkr: no endings in the history; try a longer --since"])
+    worker = place.worker(daemon)
+    long = f"echo {'x' * 300}"
+    jobs = [place.send_job(command=command) for command in ("echo one", "echo two", "true | cat", long)]
+    for job in jobs:
+        worker.wait_for_line(f"job.ended  {job}: succeeded")
+    worker.signal(signal.SIGTERM)  # which writes the lists
+    assert worker.wait() == 0
+
+    drafted = place.say("learn", "--since", "1h")
+    assert drafted.code == 0, drafted.err
+    trust = tomllib.loads(drafted.out)
+    assert trust["mode"] == "warn"
+    [producer] = trust["producer"].values()
+    assert sorted(producer["may"]) == ["command", "echo"]
+    assert trust["job"] == {"echo": {"match": "echo [A-Za-z0-9_.][A-Za-z0-9_.-]{0,80}"}}
+    assert "#   true | cat" in drafted.out
+    assert "…" not in str(trust["job"]), "of a long command only the beginning is known"
+
+    path = tmp_path / "drafted.toml"
+    path.write_text(drafted.out)
+    path.chmod(0o644)
+    worker = place.worker(daemon, trust=str(path))
+    job = place.send_job(command="echo three")
+    worker.wait_for_line(f"job.ended  {job}: succeeded")
+    assert "job.untrusted" not in worker.stderr
 
 
 def test_learn_says_what_log_it_needs(tmp_path: Path) -> None:

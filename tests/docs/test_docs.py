@@ -7,6 +7,7 @@ modules, in ``tests/unit`` and ``tests/daemon``.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
 import subprocess
@@ -25,6 +26,7 @@ from sqsjkr.cli.main import VERBS
 from sqsjkr.config import load
 from sqsjkr.outcome import Outcome
 from sqsjkr.telemetry.events import Event
+from sqsjkr.views import model
 
 TOP = Path(__file__).resolve().parents[2]
 SOURCE = TOP / "src" / "sqsjkr"
@@ -232,3 +234,21 @@ def test_no_file_names_a_place_on_somebodys_machine_or_a_package_index() -> None
         text = path.read_text(errors="replace")
         found += [f"{page_id(path)}: {word}" for word in (*indexes, *places) if word in text]
     assert not found
+
+
+@pytest.mark.parametrize(
+    ("verb", "values"),
+    [
+        ("status", (model.Verdict, model.ScaleSignal)),
+        ("explain", (model.JobStory, model.PastAttempt)),
+        ("runs", (model.RunLine,)),
+        ("ps", (model.Running, model.Waiting)),
+        ("locks", (model.LockView, model.LastHold)),
+        ("fleet", (model.WorkerView,)),
+        ("cancel", (model.Cancellation,)),
+        ("dead", (model.DeadLetter,)),
+    ],
+)
+def test_every_key_of_json_stands_in_the_reference(verb: str, values: tuple[type, ...]) -> None:
+    told = set(re.findall(r"`([a-z_]+)`", section(reference("cli.md"), f"## sqsjkr {verb}")))
+    assert {field.name for value in values for field in dataclasses.fields(value)} <= told

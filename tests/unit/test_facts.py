@@ -32,6 +32,7 @@ long_texts = st.text(min_size=0, max_size=3000)
         host=long_texts,
         queue=long_texts,
         sender=long_texts,
+        job=long_texts,
         detail=long_texts,
         outcome=st.just("unstartable"),
         sent_at=st.just(1764460800.123),

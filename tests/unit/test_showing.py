@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sqsjkr.cli import explain
 from sqsjkr.cli.options import add_since, add_watch
 from sqsjkr.cli.showing import json_line, safe
-from sqsjkr.views.model import lasting
+from sqsjkr.views.model import JobStory, State, lasting
+from sqsjkr.views.story import Told
 
 
 @given(st.text())
@@ -92,3 +94,27 @@ def test_watch_takes_seconds_or_a_duration(text: str, seconds: float) -> None:
     add_watch(parser)
     assert parser.parse_args(["--watch", text]).watch == seconds
     assert parser.parse_args(["--watch"]).watch == 5.0
+
+
+def shown(output: str, printed: int) -> list[str]:
+    """What explain shows of an output."""
+    story = JobStory(
+        message_id="m", state=State.ENDED, outcome="errored", host="host-1", output=output, printed_bytes=printed
+    )
+    lines = explain._lines(Told(story=story, at=0.0))
+    start = next(n for n, line in enumerate(lines) if line.startswith("output"))
+    return [line[11:] for line in lines[start:]]
+
+
+def test_an_output_that_was_kept_whole_is_shown_whole() -> None:
+    assert shown("a\tb\n\x1b[2Jc\n", 9) == ["a       b", r"\x1b[2Jc"]
+
+
+def test_the_end_of_a_long_output_is_shown_and_where_the_rest_is() -> None:
+    lines = shown("".join(f"line {n}\n" for n in range(3000)), 10_000_000)
+    assert lines[:-1] == [f"line {n}" for n in range(2960, 3000)]
+    rest = "all of it in the log of its worker: grep m, on host-1"
+    assert lines[-1] == f"(the end of 10000000 bytes; more with --json, {rest})"
+    assert shown("the end\n", 5000)[1:] == [f"(the end of 5000 bytes; {rest})"]
+    line, _ = shown("x" * 60_000, 60_000)
+    assert len(line) < 1100

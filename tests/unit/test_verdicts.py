@@ -67,7 +67,7 @@ def said(seen: Picture, *, stuck: bool = False) -> list[str]:
 def test_all_well_is_two_green_lines() -> None:
     seen = picture(worker(), worker("bbbbbbbb", busy=9), visible=12)
     assert said(seen) == [
-        "ok queue |12 visible; 10 of 20 slots busy on 2 workers; 22 slots wanted, so 3 workers do|",
+        "ok queue |12 visible; 10 of 20 slots busy on 2 workers; 22 slots wanted, 3 workers will do|",
         "ok dead letters |none|",
     ]
     assert worst(judge(seen)) is Level.OK
@@ -146,7 +146,7 @@ def test_nothing_green_stands_above_something_red() -> None:
         (picture(visible=4), "FAIL queue |no worker has entered; 4 visible|sqsjkr fleet"),
         (
             picture(worker(busy=10), visible=40),
-            "warn queue |40 visible; all 10 slots busy; 50 slots wanted, so 5 workers do|start more workers",
+            "warn queue |40 visible; all 10 slots busy; 50 slots wanted, 5 workers will do|start more workers",
         ),
         (
             picture(worker(), visible=4, oldest=400.0),

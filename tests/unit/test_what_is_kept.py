@@ -26,6 +26,9 @@ class Notebook(HistoryStore):
     def went_back(self, run: Run) -> None:
         self.kept.append(("went back", run, {}))
 
+    def tried(self, run: Run) -> None:
+        self.kept.append(("tried", run, {}))
+
     async def close(self) -> None:
         pass
 
@@ -69,11 +72,16 @@ def test_what_is_buried_has_ended(outcome: Outcome) -> None:
         Outcome.RETURNED,
         Outcome.EARLY,
         Outcome.UNANSWERED,
-        Outcome.RETRIED,
     ],
 )
 def test_what_is_no_end_of_a_job_is_not_kept(outcome: Outcome) -> None:
     assert heard(Notebook(), Ending(outcome)) == []
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RETRIED, Outcome.DEFERRED])
+def test_a_job_that_is_tried_again_is_kept_by_its_name(outcome: Outcome) -> None:
+    ((what, run, _),) = heard(Notebook(), Ending(outcome, exit=Exit(status=1, seconds=1.0)))
+    assert (what, run.event_id, run.outcome) == ("tried", "nightly", outcome.label)
 
 
 def test_an_attempt_that_was_cut_off_is_kept_and_one_that_never_began_is_not() -> None:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from sqsjkr import clock
 from sqsjkr.cli.exit_codes import FAILED, OK, USAGE
-from sqsjkr.cli.options import add_where, add_yes
+from sqsjkr.cli.options import add_json, add_where, add_yes
 from sqsjkr.cli.parts import confirmed, opened
 from sqsjkr.cli.reporting import complain
-from sqsjkr.cli.showing import safe, table, write
+from sqsjkr.cli.showing import safe, table, write, write_json
 from sqsjkr.cli.viewing import viewing
 from sqsjkr.errors import ConfigError
-from sqsjkr.views.cancelling import Canceller, Target
+from sqsjkr.views.cancelling import Canceller, Step, Target
 from sqsjkr.views.model import lasting
 
 EPILOG = """\
@@ -24,6 +24,7 @@ examples:
   sqsjkr cancel 5fea7756-0ea4-451a-a703-a558b933e274
   sqsjkr cancel --event nightly-report
   sqsjkr cancel --lock report --requeue
+  sqsjkr cancel --event nightly-report --yes --json
 
 A job that has not started never will, and its message leaves the queue. One that runs gets TERM within 6 seconds, and
 KILL after [kicker] kill_after; all of its processes end. The order outlives the worker: whoever takes the job over ends
@@ -47,6 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lock", metavar="LOCK_ID", help="the job that holds this lock")
     parser.add_argument("--requeue", action="store_true", help="end it, and let it run again from its beginning")
     add_yes(parser)
+    add_json(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -66,7 +68,9 @@ async def _execute(arguments: argparse.Namespace) -> int:
             what = f"of event {arguments.event} runs" if arguments.event else f"is known to hold lock {arguments.lock}"
             complain(f"no job {safe(what)}; one that waits on the queue is cancelled by the id of its message")
             return FAILED
-        if len(targets) > 1:
+        if len(targets) > 1 and not (arguments.json and arguments.yes):
+            if arguments.json:
+                raise ConfigError(f"{len(targets)} jobs match: with --json, --yes must answer; sqsjkr ps lists them")
             write(*table(["MESSAGE", "EVENT", "HOST", "SINCE", "COMMAND"], _rows(targets, place.source.now())))
             if not confirmed(f"Cancel these {len(targets)} jobs?", yes=arguments.yes):
                 return USAGE
@@ -74,22 +78,25 @@ async def _execute(arguments: argparse.Namespace) -> int:
         async with opened(rows):
             by = await orders.whoami()
             canceller = Canceller(place.source, rows, orders, place.fleet, by=by, requeue=arguments.requeue)
-            done = await asyncio.gather(*(_cancel(canceller, target) for target in targets))
-    return OK if all(done) else FAILED
+            steps = await asyncio.gather(*(_cancel(canceller, target, quiet=arguments.json) for target in targets))
+            if arguments.json:
+                write_json(canceller.outcome(step) for step in steps)
+    return OK if all(step.done for step in steps) else FAILED
 
 
-async def _cancel(canceller: Canceller, target: Target) -> bool:
-    """Cancel one job, and say how far it is until nothing more can happen. True if it is cancelled, or sent back."""
+async def _cancel(canceller: Canceller, target: Target, *, quiet: bool) -> Step:
+    """Cancel one job, and say how far it is, unless ``quiet``, until nothing more can happen."""
     step = await canceller.order(target)
     say_at = clock.now()
     while not step.over:
-        if clock.now() >= say_at:
+        if clock.now() >= say_at and not quiet:
             write(safe(f"{target.name}: ordered; {await canceller.waits_for(step)}"))
             say_at = clock.now() + SAY_EVERY
         await asyncio.sleep(LOOK_EVERY)
         step = await canceller.look(step)
-    write(safe(f"{target.name}: {step.text}"))
-    return step.done
+    if not quiet:
+        write(safe(f"{target.name}: {step.text}"))
+    return step
 
 
 def _rows(targets: Sequence[Target], now: float) -> list[tuple[str | None, ...]]:

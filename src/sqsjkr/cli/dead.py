@@ -136,8 +136,8 @@ def _show(letters: Sequence[Letter], arguments: argparse.Namespace, now: float) 
             "sender": value.sender,
             "sent": None if value.sent_at is None else moment(value.sent_at, now),
             "buried": None if value.died_at is None else moment(value.died_at, now),
-            "received": None if value.receive_count is None else f"{value.receive_count} times",
-            "failed": None if value.failures is None else f"{value.failures} times",
+            "received": _times(value.receive_count),
+            "failed": _times(value.failures),
             "event": value.event_id,
             "lock": value.lock_id,
             "command": value.command,
@@ -145,6 +145,10 @@ def _show(letters: Sequence[Letter], arguments: argparse.Namespace, now: float) 
             "body": f"{value.body_bytes} bytes: {_readable(letter.body)}",
         }
         write(*([""] if n else []), *(f"{name:<9} {safe(text)}" for name, text in facts.items() if text is not None))
+
+
+def _times(number: int | None) -> str | None:
+    return None if number is None else "once" if number == 1 else f"{number} times"
 
 
 def _readable(body: str) -> str:

@@ -26,9 +26,15 @@ exit codes: 0; 1 if nothing is known of the job, or queue or table refused or di
 the configuration is wrong
 """
 
+MOST_LINES = 40
+"""Lines of an output that are shown."""
+LONGEST_LINE = 1_000
+"""Characters of one of them."""
+UNSHOWN = 100
+"""Bytes that may be missing without a word: what is masked is shorter than what was printed."""
 _FATES = {
     Settlement.DELETE: "its message has left the queue: it is not run again",
-    Settlement.BURY: "its message is on the dead-letter queue; next: sqsjkr dead",
+    Settlement.BURY: "its message is on the dead-letter queue; next: sqsjkr dead show {message_id}",
     Settlement.RETRY: "its message is back on the queue: it runs again",
     Settlement.KEEP: "its message waits with a worker",
 }
@@ -58,7 +64,8 @@ def _lines(told: Told) -> list[str]:
     if story.state is State.UNKNOWN:
         return [
             safe(f"{story.message_id or story.event_id}: unknown. It may be that"),
-            "- no worker has met it yet: it is on the queue, or delayed;",
+            safe(f"- no worker has met it yet: it is on the queue{_depth(told)}, or delayed;"),
+            "- it waits for a lock, behind the job that sqsjkr ps names;",
             "- its facts are no longer kept: [kicker] history_days, history;",
             "- a worker of release 1.0 or a Go daemon ran it, which keep none;",
             "- it is on the dead-letter queue (sqsjkr dead), or was sent to another queue.",
@@ -75,8 +82,7 @@ def _lines(told: Told) -> list[str]:
     ]
     lines = [safe(f"{head}: {_state(told)}")]
     lines += [f"{label:<11}{safe(text)}" for label, text in facts if text]
-    if story.output:
-        lines += [f"{'output' if n == 0 else '':<11}{safe(line)}" for n, line in enumerate(story.output.splitlines())]
+    lines += [f"{'output' if n == 0 else '':<11}{safe(line)}" for n, line in enumerate(_output(story))]
     if told.endings:
         lines += ["", *table(["ENDED", "OUTCOME", "TOOK", "HOST", "MESSAGE", "DETAIL"], rows_of(told.endings))]
     return lines
@@ -91,6 +97,14 @@ def _state(told: Told) -> str:
             "it runs" if told.worker is None or told.worker.life is Life.BUSY else f"its worker is {told.worker.life}"
         )
     return "it waits" if story.state is State.WAITING else "it is on the queue"
+
+
+def _depth(told: Told) -> str:
+    """Say what is known of the queue on which a job may be."""
+    if (queue := told.queue) is None:
+        return ""
+    paused = f", which {queue.paused.by} has paused: sqsjkr fleet resume" if queue.paused else ": sqsjkr status"
+    return f" ({queue.visible} visible, {queue.hidden} with workers or delayed){paused}"
 
 
 def _sent(told: Told) -> str | None:
@@ -120,6 +134,8 @@ def _now(told: Told) -> list[tuple[str, str | None]]:
     story, last = told.story, f"attempt {len(told.story.attempts) + 1}"
     where = f"on {story.host}" if story.host else "on an unknown host"
     began = f", began {moment(story.began_at, told.at)}" if story.began_at is not None else ""
+    if story.state is State.ENDED and story.began_at is None and told.cancelled_by:
+        return [("so", f"cancelled by {told.cancelled_by} before it started; its message goes at its next delivery")]
     if story.state is State.ENDED:
         ended = f", ended {moment(story.ended_at, told.at)}" if story.ended_at is not None else ""
         how = f": {story.outcome}{f', {story.detail}' if story.detail else ''}" if story.outcome else ""
@@ -127,17 +143,17 @@ def _now(told: Told) -> list[tuple[str, str | None]]:
     if story.state is State.RUNNING:
         who = f" (worker {told.worker.worker})" if told.worker else ""
         order = f"its end is ordered by {told.stop}" if told.stop else f"to end it: sqsjkr cancel {story.message_id}"
-        return [(last, f"{where}{who}{began}"), ("so", order)]
+        return [(last, f"{where}{who}{began}"), ("but", _silence(told)), ("so", order)]
     if told.waiting is not None:
         wait = told.waiting
         holder = f", held by {wait.held_by_event_id or 'a job'} on {wait.held_by_host}" if wait.held_by_host else ""
-        what = f"lock {wait.lock_id}" if wait.lock_id else "a verdict about another worker's claim"
+        what = f"lock {wait.lock_id}" if wait.lock_id else "its first delivery, which another worker runs"
         since = lasting(told.at - wait.oldest_at)
         return [("waits", f"for {what}{holder}, for {since}, with worker {wait.worker} on {wait.host}")]
-    tried = (
-        f"it has failed {told.failures} times, and {told.crashes} workers died with it"
-        if told.failures or told.crashes
-        else ""
+    tried = " and ".join(
+        f"{what} {'once' if number == 1 else f'{number} times'}"
+        for what, number in (("it has failed", told.failures), ("its worker has died", told.crashes))
+        if number
     )
     due = None
     if told.due_seconds is not None and story.sent_at is not None:
@@ -146,9 +162,31 @@ def _now(told: Told) -> list[tuple[str, str | None]]:
     return [("tried", tried or None), ("so", due or "it runs when a worker takes it")]
 
 
+def _silence(told: Told) -> str | None:
+    """Say what becomes of the job of a worker that may be dead."""
+    worker = told.worker
+    if worker is None or worker.life is Life.BUSY or worker.last_heartbeat_at is None:
+        return None
+    since = lasting(told.at - worker.last_heartbeat_at)
+    return f"its worker is {worker.life}, for {since}: if it is dead, another one runs the job from its beginning"
+
+
+def _output(story: JobStory) -> list[str]:
+    """Return the last lines of what it printed, as many as a screen has, and where the rest is."""
+    output = story.output or ""
+    kept = [line.expandtabs() for line in output.splitlines()]
+    lines = [line if len(line) <= LONGEST_LINE else f"... {line[-LONGEST_LINE:]}" for line in kept[-MOST_LINES:]]
+    shown, printed = sum(len(line.encode(errors="replace")) + 1 for line in lines), story.printed_bytes or 0
+    if lines and (printed > shown + UNSHOWN or lines != kept):
+        more = "more with --json, " if lines != kept else ""
+        log = f"in the log of its worker: grep {story.message_id}, on {story.host or 'its host'}"
+        lines.append(f"(the end of {printed} bytes; {more}all of it {log})")
+    return lines
+
+
 def _fate(story: JobStory) -> str | None:
     outcome = Outcome.of(story.outcome) if story.outcome else None
-    return _FATES[outcome.settlement] if outcome else None
+    return _FATES[outcome.settlement].format(message_id=story.message_id) if outcome else None
 
 
 def _used(story: JobStory) -> str | None:

@@ -55,11 +55,26 @@ def execute(arguments: argparse.Namespace) -> int:
 async def _look(viewer: Viewer, arguments: argparse.Namespace) -> Shown:
     seen, locks = await viewer.locks(arguments.ids, most=arguments.limit)
     if not locks:
-        return Shown(lines=["no lock is held for long or waited for"], code=FAILED if arguments.ids else OK)
+        if arguments.ids:
+            unknown = ", ".join(map(safe, arguments.ids))
+            return Shown(lines=[f"{unknown}: never taken, or not for a year"], code=FAILED)
+        return Shown(lines=["no lock is held for long or waited for"])
     lines = table(
         ["LOCK", "HELD BY", "HOST", "SINCE", "WORKER", "WAITING", "OLDEST"], [_row(lock, seen.at) for lock in locks]
     )
+    lines += [text for lock in locks if (text := _last(lock, seen.at))]
     return Shown(lines=lines, values=[*locks])
+
+
+def _last(lock: LockView, now: float) -> str:
+    if (last := lock.last) is None:
+        return ""
+    where = f" on {last.host}" if last.host else ""
+    since = f", taken {moment(last.since_at, now)}" if last.since_at is not None else ""
+    held = f", held for {lasting(last.seconds)}" if last.seconds is not None else ""
+    how = f": {last.outcome}" if last.outcome else ""
+    name = f"{last.event_id} ({last.message_id})" if last.event_id else last.message_id
+    return safe(f"{lock.lock_id} was last held by {name}{where}{since}{held}{how}")
 
 
 def _row(lock: LockView, now: float) -> tuple[str | None, ...]:
@@ -99,7 +114,7 @@ async def _free(arguments: argparse.Namespace) -> int:
 
 def _story(lock: LockRow, now: float) -> str:
     holder = lock.holder
-    since = f" since {moment(holder.since, now)}" if holder.since else ""
+    since = f", taken {moment(holder.since, now)}" if holder.since else ""
     where = f" on {holder.host}" if holder.host else ""
     by = "a Go daemon (or release 1.0 without an owner)" if lock.owner is None else f"owner {lock.owner}"
     return safe(f"{lock.lock_id} is held for {holder.event_id or 'an unknown job'}{where}{since}, by {by}")

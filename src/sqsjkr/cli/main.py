@@ -35,7 +35,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "web": "Show all of that on a page for your browser, and give the same orders there.",
         "keygen": "Make a key that a producer signs its jobs with.",
         "sign": "Sign one job, for producers in other languages.",
-        "learn": "Draft a trust file from the log of what ran.",
+        "learn": "Draft a trust file from what ran.",
         "check": "Look at everything that run needs, and say what to do about it.",
         "setup": "Create the queue, its dead-letter queue and the table, or what is missing of them.",
         "completion": "Print a script that completes command lines in your shell.",

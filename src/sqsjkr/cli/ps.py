@@ -7,7 +7,7 @@ import argparse
 from sqsjkr.cli.options import add_json, add_limit, add_watch, add_where
 from sqsjkr.cli.showing import table
 from sqsjkr.cli.viewing import Shown, show
-from sqsjkr.views.model import Running, Waiting, as_json, lasting
+from sqsjkr.views.model import Life, Running, Waiting, as_json, lasting
 from sqsjkr.views.picture import Picture
 from sqsjkr.views.viewer import Viewer
 
@@ -51,21 +51,24 @@ def _running(seen: Picture) -> list[str]:
 
 def _row(run: Running) -> tuple[str | None, ...]:
     event_id = None if run.event_id == run.message_id else run.event_id
-    return lasting(run.seconds), run.host, event_id, run.lock_id, run.command, run.message_id
+    host = run.host if run.worker_life is Life.BUSY else f"{run.host} ({run.worker_life})"
+    return lasting(run.seconds), host, event_id, run.lock_id, run.command, run.message_id
 
 
 def _waiting(seen: Picture) -> list[str]:
     if not seen.waiting:
         return ["nothing waits for a lock"]
     return table(
-        ["WAITS FOR", "JOBS", "OLDEST", "ON", "HELD BY"],
+        ["WAITS FOR", "HELD BY", "JOBS", "SINCE", "HOST", "OLDEST", "MESSAGE"],
         [
             (
-                f"lock {wait.lock_id}" if wait.lock_id else f"a verdict about message {wait.oldest_message_id}",
+                f"lock {wait.lock_id}" if wait.lock_id else "its first delivery, which another worker runs",
+                _holder(wait),
                 str(wait.waiting),
                 lasting(seen.at - wait.oldest_at),
                 wait.host,
-                _holder(wait),
+                wait.oldest_event_id,
+                wait.oldest_message_id,
             )
             for wait in seen.waiting
         ],

@@ -10,6 +10,7 @@ from sqsjkr.cli.showing import local, table
 from sqsjkr.cli.viewing import Shown, show
 from sqsjkr.views.endings import Filter, find
 from sqsjkr.views.model import RunLine, lasting
+from sqsjkr.views.source import AHEAD
 from sqsjkr.views.viewer import Viewer
 
 EPILOG = """\
@@ -43,9 +44,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 async def _look(viewer: Viewer, arguments: argparse.Namespace) -> Shown:
-    until = viewer.source.now()
+    now = viewer.source.now()
     wanted = Filter(failed=arguments.failed, event=arguments.event, lock=arguments.lock, host=arguments.host)
-    found = await find(viewer, wanted, since=arguments.since(until), until=until, limit=arguments.limit)
+    found = await find(viewer, wanted, since=arguments.since(now), until=now + AHEAD, limit=arguments.limit)
     if not found.lines and found.reached is None:
         return Shown(lines=["no endings; try a longer --since"])
     headings = ["ENDED", "OUTCOME", "TOOK", "HOST", "EVENT", "MESSAGE", "DETAIL"]

@@ -59,6 +59,7 @@ class Output:
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
         self._tail_limit = tail
+        self._forgotten = False
         self._partial = b""
         self._cut = 0
         self._descriptor = -1
@@ -96,8 +97,15 @@ class Output:
         self._loop.add_reader(self._descriptor, self._readable)
 
     def tail(self) -> str:
-        """The last bytes printed, as text."""
-        return b"".join(self._tail)[-self._tail_limit :].decode("utf-8", "replace") if self._tail_limit else ""
+        """The last bytes printed, as text.
+
+        If there were more, it begins with a line: a value that is to be masked might stand where the first one is cut.
+        """
+        kept = b"".join(self._tail)
+        text = kept[-self._tail_limit :] if self._tail_limit else b""
+        if self._forgotten or len(text) < len(kept):
+            text = text.partition(b"\n")[2] or text
+        return text.decode("utf-8", "replace")
 
     def _readable(self) -> None:
         for _ in range(_READS_AT_ONCE):
@@ -142,6 +150,7 @@ class Output:
 
     def _keep(self, chunk: bytes) -> None:
         if len(chunk) >= self._tail_limit:
+            self._forgotten = bool(self._tail) or len(chunk) > self._tail_limit
             self._tail.clear()
             chunk = chunk[-self._tail_limit :] if self._tail_limit else b""
             self._tail_size = 0
@@ -151,6 +160,7 @@ class Output:
             self._tail = deque([b"".join(self._tail)])
         while self._tail_size - len(self._tail[0]) >= self._tail_limit > 0:
             self._tail_size -= len(self._tail.popleft())
+            self._forgotten = True
 
     def _log(self, chunk: bytes) -> None:
         if self._on_line is None:

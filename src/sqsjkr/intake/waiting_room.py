@@ -135,11 +135,11 @@ class WaitingRoom:
         waiters = self._waiters.get(key)
         return waiters is not None and waiters[0].sent_at < message.sent_at
 
-    def lines(self) -> list[tuple[str, int, str, float]]:
+    def lines(self) -> list[tuple[str, int, Message, float]]:
         """Return each thing that is waited for: its key, how many wait, the oldest message, for how many seconds."""
         now = self._now()
         return [
-            (key, len(waiters), waiters[0].message.id, now - waiters[0].since)
+            (key, len(waiters), waiters[0].message, now - waiters[0].since)
             for key, waiters in self._waiters.items()
             if waiters
         ]

@@ -22,6 +22,8 @@ MOST_WAITS = 5
 """Waiting lines that are named; the longest."""
 LONGEST_KEY = 100
 """Characters of what is waited for that are kept."""
+LONGEST_EVENT = 60
+"""Characters of the event id of the oldest that waits."""
 LONGEST_WHY = 120
 ROSTER_KEPT = 86_400.0
 """Seconds that a worker's entry is kept after it was written; it is written again twice in that time."""
@@ -54,6 +56,8 @@ class LiveWait:
     """The message id of the one that was sent first."""
     seconds: float
     """How long it has been waiting here."""
+    event: str = ""
+    """The event id of that one, if it has a name of its own; as much of it as is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +105,14 @@ class Live:
                     for name, age, *key in given.get("run", ())
                 ),
                 waits=tuple(
-                    LiveWait(key=str(key), number=int(number), oldest=str(oldest), seconds=float(age))
-                    for key, number, oldest, age in given.get("wait", ())
+                    LiveWait(
+                        key=str(key),
+                        number=int(number),
+                        oldest=str(oldest),
+                        seconds=float(age),
+                        event="".join(map(str, event)),
+                    )
+                    for key, number, oldest, age, *event in given.get("wait", ())
                 ),
                 endings={str(name): int(number) for name, number in given.get("e", {}).items()},
             )
@@ -118,7 +128,16 @@ class Live:
             "p": self.parked,
             "y": self.why[:LONGEST_WHY],
             "run": [[run.message_id, round(run.seconds, 1), *filter(None, [run.key])] for run in self.running],
-            "wait": [[wait.key[:LONGEST_KEY], wait.number, wait.oldest, round(wait.seconds, 1)] for wait in self.waits],
+            "wait": [
+                [
+                    wait.key[:LONGEST_KEY],
+                    wait.number,
+                    wait.oldest,
+                    round(wait.seconds, 1),
+                    *filter(None, [wait.event[:LONGEST_EVENT]]),
+                ]
+                for wait in self.waits
+            ],
             "e": {name: number for name, number in self.endings.items() if number},
         }
         text = json.dumps(

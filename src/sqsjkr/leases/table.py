@@ -158,6 +158,10 @@ class ClaimRows(ABC):
         """
 
     @abstractmethod
+    async def cancelled_by(self, message_id: str) -> str:
+        """Return by whose order a message was cancelled before its job started; "" if by nobody's. Never stale."""
+
+    @abstractmethod
     async def stop_claim(self, message_id: str, by: str) -> Row | None:
         """Note on a claim that is held that its job is to be ended, by whose order: ``by``.
 

@@ -44,6 +44,8 @@ class TableThrottler(Leased, Throttler):
         message_id, me = run.key, await self._hold(owner)
         with self._taking(owner):
             row = await self._take(Claiming(run=run, owner=me, age=age))
+            if row.owner == me and not row.done and run.key != run.message_id:
+                row = await self._unless_cancelled(run, row)
         answer = self._answer(row, me, age)
         self.asked["taken" if answer.claim is Claim.FRESH else "busy"] += 1
         if answer.claim is not Claim.FRESH:
@@ -108,6 +110,14 @@ class TableThrottler(Leased, Throttler):
             if row.done or row.owner != seen.owner or not row.stop:
                 return row
         return await self._table.cancel_claim(claiming.run.key, row.stop, over=row.owner)
+
+    async def _unless_cancelled(self, run: Run, row: Row) -> Row:
+        """Return the row of a claim with a key of its own; done, if an operator has cancelled its message.
+
+        Operators know a message by its id, so that is where a job is cancelled that nobody runs.
+        """
+        by = await self._table.cancelled_by(run.message_id)
+        return await self._table.cancel_claim(run.key, by, over=row.owner) if by else row
 
     def _answer(self, row: Row, me: str, age: float) -> Answer:
         if row.done:

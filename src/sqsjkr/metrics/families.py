@@ -98,6 +98,7 @@ def _unwell(parts: Parts) -> Values:
     return _reasons(
         {
             **parts.brake.reasons,
+            "paused": parts.brake.paused,
             "queue": parts.backlog.queue_reason or parts.ports.queue.reason,
             "settling": parts.settler.reason,
             "starting": False,
@@ -217,6 +218,20 @@ FAMILIES = (
         (),
         "Log lines that were not written, since the log was read too slowly or its disk was full.",
         _alone(lambda parts: parts.log.dropped if parts.log else 0),
+    ),
+    Family(
+        "sqsjkr_history_dropped_total",
+        C,
+        (),
+        "Endings that could not be written for viewers, each after one retry; jobs are not affected.",
+        _alone(lambda parts: parts.ports.history.dropped),
+    ),
+    Family(
+        "sqsjkr_orders_total",
+        C,
+        ("order",),
+        "Orders of operators that were carried out here.",
+        lambda parts: _by_label(parts.measures.orders),
     ),
     Family(
         "sqsjkr_slots",

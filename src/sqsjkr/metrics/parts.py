@@ -12,6 +12,7 @@ from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.locker import Locker
 from sqsjkr.queue import Queue
 from sqsjkr.settler import Settler
+from sqsjkr.telemetry.history import HistoryStore
 from sqsjkr.telemetry.logs import Logs
 from sqsjkr.telemetry.measures import Measures
 from sqsjkr.telemetry.requests import Requests
@@ -33,6 +34,7 @@ class Ports(Protocol):
     queue: Queue
     locker: Locker
     throttler: Throttler
+    history: HistoryStore
 
     @property
     def requests(self) -> Requests:

@@ -178,7 +178,7 @@ async def event(room: Room, query: Query) -> View:
         raise Missing("name: which event?")
     limit = query.number("limit", LAST, most=MOST_LINES)
     told = await story.tell(room.desk.viewer, name)
-    last = await room.desk.viewer.source.endings_of(name, limit)
+    last = (await room.desk.viewer.source.endings_of(name, limit)).endings
     running = [each for each in (await room.desk.picture()).running if each.event_id == name]
     lines = [line_of(each) for each in last]
     listed = command("runs", event=glob.escape(name), since="90d", limit=str(limit))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection
 
 from sqsjkr import clock
+from sqsjkr.errors import InvalidJob
 from sqsjkr.execution.registry import Registry
 from sqsjkr.intake.backlog import Backlog
 from sqsjkr.intake.brake import Brake
 from sqsjkr.intake.slots import Slots
 from sqsjkr.intake.waiting_room import WaitingRoom
-from sqsjkr.leases.live import Live, LiveRun, LiveWait, Order, Presence
+from sqsjkr.job import decode
+from sqsjkr.leases.live import MOST_WAITS, Live, LiveRun, LiveWait, Order, Presence
+from sqsjkr.message import Message
 from sqsjkr.outcome import Reason
+from sqsjkr.telemetry.measures import Measures
 from sqsjkr.telemetry.stats import Stats
 from sqsjkr.worker import Worker
 
@@ -30,6 +35,7 @@ class WorkerPresence(Presence):
         brake: Brake,
         registry: Registry,
         stats: Stats,
+        measures: Measures,
     ) -> None:
         self.session = ""
         self._worker = worker
@@ -39,6 +45,7 @@ class WorkerPresence(Presence):
         self._brake = brake
         self._registry = registry
         self._stats = stats
+        self._orders = measures.orders
 
     @property
     def held(self) -> str:
@@ -48,16 +55,19 @@ class WorkerPresence(Presence):
     def hold(self, why: str) -> None:
         """Take no new jobs until ``go_on``; running ones go on, and what waits here goes back to the queue."""
         self._brake.pause(why)
+        self._orders["pause"] += 1
 
     def go_on(self) -> None:
         """Take new jobs again."""
         self._brake.resume()
+        self._orders["resume"] += 1
 
     def stop(self, why: str) -> bool:
         """Stop in order, as at a signal. False if it is stopping already."""
         if self._worker.stopping.requested:
             return False
         self._worker.stop(why)
+        self._orders["drain"] += 1
         return True
 
     def is_wanted(self) -> bool:
@@ -75,9 +85,10 @@ class WorkerPresence(Presence):
             )
             for attempt in self._registry.running()
         ]
+        longest = heapq.nlargest(MOST_WAITS, self._room.lines(), key=lambda line: line[1])
         waits = [
-            LiveWait(key=key, number=number, oldest=oldest, seconds=seconds)
-            for key, number, oldest, seconds in self._room.lines()
+            LiveWait(key=key, number=number, oldest=oldest.id, seconds=seconds, event=_event_of(oldest))
+            for key, number, oldest, seconds in longest
         ]
         return Live(
             worker=self.name,
@@ -95,3 +106,13 @@ class WorkerPresence(Presence):
         """End the attempts that are to be ended. An order that this release does not know is left alone."""
         for order in filter(None, map(Order.read, orders)):
             self._registry.order(order.attempt, _REASONS[order.verb], order.by)
+            self._orders[order.verb] += 1
+
+
+def _event_of(message: Message) -> str:
+    """Return the event id of a message's job; "" if it names none."""
+    try:
+        event_id = decode(message.body, message.id).event_id
+    except InvalidJob:
+        return ""
+    return "" if event_id == message.id else event_id

@@ -19,6 +19,7 @@ from sqsjkr.telemetry.observer import Observer
 
 LONGEST_LAST_LINE = 80
 """Characters of the last line of a failure's output that lists show."""
+_AGAIN = frozenset({Outcome.RETRIED, Outcome.DEFERRED})
 _FAILED = frozenset(outcome.label for outcome in FAILURES)
 
 
@@ -83,6 +84,13 @@ class HistoryStore(ABC):
     def went_back(self, run: Run) -> None:
         """Keep an attempt that was cut off: its job runs again, and its claim's row is gone."""
 
+    @abstractmethod
+    def tried(self, run: Run) -> None:
+        """Keep that an attempt has failed and its job is tried again, so that the job is found by its name meanwhile.
+
+        Its claim's row has the rest.
+        """
+
     async def open(self) -> None:
         """Called once, when the table is open."""
 
@@ -114,6 +122,9 @@ class NoHistory(HistoryStore):
     def went_back(self, run: Run) -> None:
         """Forget it."""
 
+    def tried(self, run: Run) -> None:
+        """Forget it."""
+
     async def close(self) -> None:
         """There is nothing to write."""
 
@@ -126,17 +137,20 @@ class History(Observer):
         self._now = now
 
     def ended(self, attempt: Attempt, ending: Ending) -> None:
-        """Keep an end of a job; of what is only settled (a copy, or an end that is told late), nothing."""
+        """Keep an end of a job, or of an attempt; of what is only settled (a copy, or an end told late), nothing."""
         if ending.outcome is Outcome.DUPLICATE or attempt.owed is not None:
             return
         cut_off = ending.outcome is Outcome.INTERRUPTED and ending.exit is not None
-        if not (cut_off or ending.has_ended or ending.settlement is Settlement.BURY):
+        goes_on = cut_off or ending.outcome in _AGAIN
+        if not (goes_on or ending.has_ended or ending.settlement is Settlement.BURY):
             return
         run = self._store.rules.at_end(attempt.run(self._now(), ending))
         if not run.outcome:  # nothing is to be kept of it
             return
         if cut_off:
             self._store.went_back(run)
+        elif goes_on:
+            self._store.tried(run)
         else:
             self._store.ended(run, claimed=attempt.begun is not None, confirmed=attempt.deleted)
 

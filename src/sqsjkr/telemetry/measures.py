@@ -37,6 +37,8 @@ class Measures(Observer):
         """Jobs that were ended since their lease could not be proven."""
         self.ended_at: float | None = None
         """When the last delivery ended, on ``clock.now``."""
+        self.orders = dict.fromkeys(("cancel", "requeue", "pause", "resume", "drain"), 0)
+        """Orders of operators that were carried out here."""
         self._waiting: dict[str, float | None] = {}
 
     def started(self, attempt: Attempt, command: str) -> None:  # noqa: ARG002 - an observer's arguments

@@ -1,4 +1,7 @@
-"""Drafts a trust file from what ran: who asked for what, as the JSON log has it. A draft is for people to correct."""
+"""Drafts a trust file from what ran: who asked for what, as history or JSON log have it.
+
+A draft is for people to correct.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,26 @@ class Asked:
     """Commands that do."""
 
 
+class Findings:
+    """Collects what was asked for; ``by_sender`` has it, the sessions of a role as one sender."""
+
+    def __init__(self) -> None:
+        self.by_sender: dict[str, Asked] = {}
+
+    def add(self, sender: str, command: str, *, job: str, whole: bool) -> None:
+        """Add a run: of a job by name, or of a command, which may be known in part only. "" is what is unknown."""
+        if not (job or command):
+            return
+        asked = self.by_sender.setdefault(_group(sender), Asked())
+        if job:
+            asked.jobs.add(job)
+        else:
+            (asked.plain if whole and not split(command)[1] else asked.shell).add(command)
+
+
 def read(lines: Iterable[str]) -> dict[str, Asked]:
     """Collect what each sender has asked for, from the ``job.started`` lines of a JSON log. Other lines are skipped."""
-    found: dict[str, Asked] = {}
+    found = Findings()
     for line in lines:
         try:
             facts = json.loads(line)
@@ -45,14 +65,9 @@ def read(lines: Iterable[str]) -> dict[str, Asked]:
             continue
         if not isinstance(facts, dict) or facts.get("event") != "job.started":
             continue
-        sender, command = facts.get("sender"), facts.get("command")
-        asked = found.setdefault(_group(sender if isinstance(sender, str) else ""), Asked())
-        if isinstance(facts.get("job"), str):
-            asked.jobs.add(facts["job"])
-        elif isinstance(command, str) and command:
-            whole = len(command) <= LONGEST_COMMAND  # the log cuts what is longer
-            (asked.plain if whole and not split(command)[1] else asked.shell).add(command)
-    return found
+        sender, job, command = (_text(facts.get(name)) for name in ("sender", "job", "command"))
+        found.add(sender, command, job=job, whole=len(command) <= LONGEST_COMMAND)  # the log cuts what is longer
+    return found.by_sender
 
 
 def draft(found: dict[str, Asked]) -> str:
@@ -73,6 +88,10 @@ def draft(found: dict[str, Asked]) -> str:
     )
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _group(sender: str) -> str:
     """A role's sessions are one producer: "AROA...:i-0123" and "AROA...:i-4567" are "AROA...:*"."""
     role, colon, _ = sender.partition(":")
@@ -83,7 +102,7 @@ def _producer(number: int, sender: str, asked: Asked, jobs: _Jobs) -> str:
     may = sorted(asked.jobs | jobs.names_of(asked.plain))
     lines = ["", f"[producer.producer-{number}]  # give it a better name", f"sender = {_quoted(sender or '*')}"]
     if not sender:
-        lines.insert(2, "# the log does not say who sent these")
+        lines.insert(2, "# it is not known who sent these")
     if asked.shell:
         may.append("command")
         examples = sorted(asked.shell)[:_MOST_EXAMPLES]

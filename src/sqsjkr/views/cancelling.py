@@ -9,6 +9,7 @@ from sqsjkr.leases.live import Order
 from sqsjkr.leases.table import Row, Table
 from sqsjkr.outcome import Outcome
 from sqsjkr.runs import Run
+from sqsjkr.views.model import Cancellation, Result
 from sqsjkr.views.picture import STILL, worker_of
 from sqsjkr.views.source import ClaimRow, Orders, Source
 
@@ -40,12 +41,26 @@ class Step:
     """The job's claim when the order was given."""
     ordered_at: float
     """On ``clock.now``."""
-    over: bool = False
-    """Nothing more will happen."""
-    done: bool = False
-    """The job is cancelled, or sent back."""
+    result: Result | None = None
+    """None while it goes on."""
+    seconds: float = 0.0
+    """From the order to the result."""
     text: str = ""
     """What happened, in a few words."""
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will happen."""
+        return self.result is not None
+
+    @property
+    def done(self) -> bool:
+        """The job is cancelled, or sent back."""
+        return self.result in {Result.CANCELLED, Result.REQUEUED}
+
+    def ended(self, result: Result, text: str) -> Step:
+        """Return the last step."""
+        return replace(self, result=result, text=text, seconds=clock.now() - self.ordered_at)
 
 
 class Canceller:
@@ -65,7 +80,7 @@ class Canceller:
         step = Step(target=target, claim=claim, ordered_at=clock.now())
         if claim.row.owner is None and not claim.row.done:
             if self._requeue:
-                return replace(step, over=True, done=True, text="does not run: it starts when its turn comes")
+                return step.ended(Result.REQUEUED, "does not run: it starts when its turn comes")
             claim = replace(claim, row=await self._rows.cancel_claim(target.claim, self._by))
         if claim.row.done:
             return _ended(step, claim)
@@ -82,8 +97,23 @@ class Canceller:
         if claim.row.done:
             return _ended(step, claim)
         if self._requeue and claim.row.owner != step.claim.row.owner:
-            return replace(step, over=True, done=True, text=f"was sent back after {_passed(step)}")
+            return step.ended(Result.REQUEUED, f"was sent back after {_passed(step)}")
         return step
+
+    def outcome(self, step: Step) -> Cancellation:
+        """Return what became of the job, once there is a result."""
+        run, target = step.claim.run, step.target
+        if step.result is None:
+            raise ValueError("it goes on")
+        return Cancellation(
+            message_id=target.message_id,
+            event_id=target.event_id or run.event_id or None,
+            host=target.host or run.host or None,
+            result=step.result,
+            by=self._by,
+            detail=step.text,
+            seconds=step.seconds,
+        )
 
     async def waits_for(self, step: Step) -> str:
         """Say what a job that is being ended waits for, from the heartbeats of the worker that has it."""
@@ -107,10 +137,9 @@ class Canceller:
 def _ended(step: Step, claim: ClaimRow) -> Step:
     by = claim.row.cancelled_by or claim.run.cancelled_by
     if by or claim.run.outcome == Outcome.CANCELLED.label:
-        text = f"cancelled{f' by {by}' if by else ''}, after {_passed(step)}"
-        return replace(step, over=True, done=True, text=text)
+        return step.ended(Result.CANCELLED, f"cancelled{f' by {by}' if by else ''}, after {_passed(step)}")
     outcome = f": {claim.run.outcome} {claim.run.detail}" if claim.run.outcome else ""
-    return replace(step, over=True, text=f"not cancelled: it has ended by itself{outcome}")
+    return step.ended(Result.ENDED, f"not cancelled: it has ended by itself{outcome}")
 
 
 def _passed(step: Step) -> str:

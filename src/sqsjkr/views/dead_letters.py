@@ -16,14 +16,13 @@ from typing import Any, Self
 
 from sqsjkr.errors import BackendUnavailable, InvalidJob
 from sqsjkr.job import decode
+from sqsjkr.runs import shortened
 from sqsjkr.views.model import DeadLetter
 
 HIDDEN = 30
 """Seconds that a look hides a letter: after a crash of the look it is visible again this soon."""
 PAGE = 10
 """Letters in one receive (AWS: Amazon SQS message quotas)."""
-LONGEST_COMMAND = 200
-"""Characters of a command that a list shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class Letter:
             output=self.output,
             event_id=job.event_id if job else None,
             lock_id=(job.lock_id or None) if job else None,
-            command=job.command[:LONGEST_COMMAND] if job else None,
+            command=shortened(job.command) if job else None,
             body_bytes=len(self.body.encode(errors="surrogatepass")),
         )
 

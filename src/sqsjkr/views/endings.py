@@ -50,7 +50,7 @@ async def find(viewer: Viewer, wanted: Filter, *, since: float, until: float, li
     found: list[RunLine] = []
     looked_at = 0
     if wanted.event and not _GLOB & set(wanted.event) and not wanted.failed:
-        runs = await viewer.source.endings_of(wanted.event, limit)
+        runs = (await viewer.source.endings_of(wanted.event, limit)).endings
         within = (run for run in runs if since <= (run.ended_at or 0.0) <= until)
         return Found(lines=tuple(line_of(run) for run in within if wanted.lets_through(run)))
     async for run in viewer.source.endings(viewer.fleet, since=since, until=until, failed=wanted.failed):

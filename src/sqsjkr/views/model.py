@@ -118,7 +118,7 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A job that runs now. One that began less than a heartbeat ago may be missing."""
+    """A job that a worker has claimed and runs. One that began less than a heartbeat ago may be missing."""
 
     message_id: str
     claim: str
@@ -129,6 +129,8 @@ class Running:
     queue: str
     host: str
     worker: str
+    worker_life: Life = Life.BUSY
+    """``silent`` or ``lost``: it was running there, and no other worker has taken it over yet."""
     began_at: float
     seconds: float
     """Since it began."""
@@ -143,6 +145,7 @@ class Waiting:
     waiting: int
     """How many."""
     oldest_message_id: str
+    oldest_event_id: str | None = None
     oldest_at: float
     """Since when the oldest one waits."""
     queue: str
@@ -155,13 +158,17 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastHold:
-    """The hold of a lock before the present one, or before it came free."""
+    """The last hold of a lock that is free."""
 
+    message_id: str
     event_id: str | None
     host: str | None
-    outcome: str | None
-    seconds: float | None
+    since_at: float | None
     ended_at: float | None
+    """When its job ended, as long as that is known."""
+    seconds: float | None
+    """How long the lock was held."""
+    outcome: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +190,7 @@ class LockView:
     oldest_at: float | None = None
     """Since when the oldest job waits for it."""
     last: LastHold | None = None
+    """Only of a free lock that was asked for by name."""
 
     @property
     def of_go(self) -> bool:
@@ -282,6 +290,34 @@ class Verdict:
     """What, since when, how far from usual."""
     next: str | None = None
     """The command to run next."""
+
+
+class Result(StrEnum):
+    """What became of a job that was to be cancelled."""
+
+    CANCELLED = "cancelled"
+    """It has not started and never will, or was ended where it ran."""
+    REQUEUED = "requeued"
+    """It is on the queue and runs from its beginning."""
+    ENDED = "ended"
+    """It had ended by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancellation:
+    """What became of one job: the object that ``sqsjkr cancel --json`` prints."""
+
+    message_id: str
+    event_id: str | None
+    host: str | None
+    """Where it ran, as far as it is known."""
+    result: Result
+    by: str
+    """Whose order it was."""
+    detail: str
+    """A few words."""
+    seconds: float
+    """From the order until this was so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

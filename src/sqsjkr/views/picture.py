@@ -86,7 +86,10 @@ async def take(source: Source, locks: Source | None, queue: QueueSource, fleet: 
 
 
 def _wanted(sessions: Mapping[str, SessionRow], now: float, most: int) -> Collection[str]:
-    """Return whose claims to read: of the oldest jobs that run, and of all that a worker named that stands still."""
+    """Return whose claims to read: of the ``most`` oldest jobs that run, of all whose worker stands still, of waiters.
+
+    Those that wait first in line are left out where no job is to be named.
+    """
     named = [
         (run.seconds + now - (session.at or now), run.claim, now - (session.at or now) > STILL)
         for session in sessions.values()
@@ -94,7 +97,9 @@ def _wanted(sessions: Mapping[str, SessionRow], now: float, most: int) -> Collec
         for run in session.live.running
     ]
     oldest = sorted((each for each in named if not each[2]), reverse=True)[:most]
-    return {claim for _, claim, _ in oldest} | {claim for _, claim, still in named if still}
+    lines = (wait for session in sessions.values() if session.live for wait in session.live.waits)
+    waiters = {wait.oldest for wait in lines} if most else set()
+    return {claim for _, claim, _ in oldest} | {claim for _, claim, still in named if still} | waiters
 
 
 def _life(entry: Entry, session: SessionRow | None, claims: Mapping[str, ClaimRow], board: Board, now: float) -> Life:
@@ -193,11 +198,14 @@ def _running(rows: _Rows) -> list[Running]:
     found = []
     for entry in rows.entries:
         session = rows.sessions.get(entry.session)
-        if session is None or session.live is None or session.at is None or rows.lives[entry.worker] is not Life.BUSY:
+        life = rows.lives[entry.worker]
+        if session is None or session.live is None or session.at is None or life is Life.IDLE:
             continue
         for run in session.live.running:
             claim = rows.claims.get(run.claim)
-            if claim is not None and (claim.row.done or worker_of(claim.row.owner) not in {"", entry.worker}):
+            if claim is None and life is not Life.BUSY:
+                continue
+            if claim is not None and not _is_held(claim, entry.worker, life):
                 continue  # it has ended since the heartbeat
             facts = claim.run if claim else None
             began = session.at - run.seconds
@@ -211,11 +219,18 @@ def _running(rows: _Rows) -> list[Running]:
                     queue=rows.depth.name,
                     host=entry.host,
                     worker=entry.worker,
+                    worker_life=life,
                     began_at=began,
                     seconds=max(0.0, rows.now - began),
                 )
             )
     return found
+
+
+def _is_held(claim: ClaimRow, worker: str, life: Life) -> bool:
+    """Whether a claim is the worker's still. Of one that lives, a claim may have been read a moment too early."""
+    holder = worker_of(claim.row.owner)
+    return not claim.row.done and (holder == worker or (not holder and life is Life.BUSY))
 
 
 def _unnamed(rows: _Rows) -> int:
@@ -229,6 +244,9 @@ def _waiting(rows: _Rows) -> list[Waiting]:
     for entry in rows.entries:
         session = rows.sessions.get(entry.session)
         for wait in _waits(entry, rows.sessions, rows.lives):
+            oldest = rows.claims.get(wait.oldest)
+            if oldest is not None and oldest.row.done and wait.number == 1:
+                continue  # it has had its turn since the heartbeat
             lock = rows.locks.get(_lock_id(wait))
             holder = lock.holder if lock and lock.held else None
             found.append(
@@ -236,6 +254,7 @@ def _waiting(rows: _Rows) -> list[Waiting]:
                     lock_id=_lock_id(wait) or None,
                     waiting=wait.number,
                     oldest_message_id=wait.oldest,
+                    oldest_event_id=wait.event or None,
                     oldest_at=(session.at or rows.now if session else rows.now) - wait.seconds,
                     queue=rows.depth.name,
                     host=entry.host,

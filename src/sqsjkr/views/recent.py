@@ -11,6 +11,7 @@ from sqsjkr.outcome import FAILURES, Outcome
 from sqsjkr.runs import Run
 from sqsjkr.views.model import RunLine
 from sqsjkr.views.picture import Picture
+from sqsjkr.views.source import AHEAD
 from sqsjkr.views.story import line_of
 from sqsjkr.views.viewer import Viewer
 
@@ -56,7 +57,7 @@ async def look(viewer: Viewer, seen: Picture) -> Recent:
     failures: Counter[str] = Counter()
     newest: dict[str, Run] = {}
     looked_at = 0
-    async for run in viewer.source.endings(viewer.fleet, since=seen.at - DAY, until=seen.at, failed=True):
+    async for run in viewer.source.endings(viewer.fleet, since=seen.at - DAY, until=seen.at + AHEAD, failed=True):
         if run.event_id and run.event_id != run.message_id:
             failures[run.event_id] += 1
             newest.setdefault(run.event_id, run)
@@ -65,12 +66,15 @@ async def look(viewer: Viewer, seen: Picture) -> Recent:
             break
     failing = []
     for event_id, number in failures.most_common(EVENTS):
-        if number >= IN_A_ROW and (found := _failing(event_id, await viewer.source.endings_of(event_id, LAST))):
+        if number < IN_A_ROW:
+            continue
+        if found := _failing(event_id, (await viewer.source.endings_of(event_id, LAST)).endings):
             failing.append(replace(found, newest=line_of(newest[event_id])))
     holders = [lock.event_id for lock in seen.locks if lock.held and lock.waiting and lock.event_id][:EVENTS]
     usual = {}
     for event_id in dict.fromkeys(holders):
-        seconds = [run.seconds for run in await viewer.source.endings_of(event_id, LAST) if _counts(run)]
+        of_event = await viewer.source.endings_of(event_id, LAST)
+        seconds = [run.seconds for run in of_event.endings if _counts(run)]
         if seconds:
             usual[event_id] = statistics.median(each for each in seconds if each is not None)
     return Recent(failing=tuple(failing), usual=usual)

@@ -14,6 +14,9 @@ from sqsjkr.leases.table import Row
 from sqsjkr.outcome import Outcome
 from sqsjkr.runs import Holder, Run
 
+AHEAD = 60.0
+"""Seconds that the newest ending may seem to lie ahead: queue and table have clocks of their own, in whole seconds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
@@ -36,12 +39,15 @@ class ClaimRow:
     run: Run
 
 
+_GOES_ON = frozenset(outcome.label for outcome in (Outcome.INTERRUPTED, Outcome.RETRIED, Outcome.DEFERRED))
+
+
 def without_claim(past: Sequence[Run]) -> ClaimRow | None:
     """Return the story of a message that has no claim, from the runs that are kept by themselves; None for none."""
     if not past:
         return None
     newest = max(past, key=lambda run: run.ended_at or 0.0)
-    if newest.outcome == Outcome.INTERRUPTED.label:  # it waits for its next attempt
+    if newest.outcome in _GOES_ON:  # it waits for its next attempt
         return ClaimRow(row=Row(owner=None), run=newest.as_waiting.with_past(past))
     return ClaimRow(row=Row(owner=None, done=True), run=newest.with_past(past))
 
@@ -56,6 +62,8 @@ class LockRow:
     """None: it is free, or a Go daemon holds it."""
     holder: Holder
     fence: int
+    last: Holder | None = None
+    """Of a free lock: who held it last, as far as that is known; without the event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,16 @@ class Depth:
     """None if there is no dead-letter queue."""
     oldest_seconds: float | None = None
     """Age of the oldest visible message; None where the queue does not tell it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfEvent:
+    """What is remembered of an event."""
+
+    endings: Sequence[Run]
+    """The newest, newest first."""
+    again: Run | None = None
+    """The newest attempt whose message went back to the queue: it was cut off, or failed and is tried again."""
 
 
 class Endings(ABC):
@@ -90,8 +108,8 @@ class Endings(ABC):
         """
 
     @abstractmethod
-    async def endings_of(self, event_id: str, limit: int) -> Sequence[Run]:
-        """Return the newest endings of an event, newest first. Of a busy worker's successes some are missing."""
+    async def endings_of(self, event_id: str, limit: int) -> OfEvent:
+        """Return the newest endings of an event. Of a busy worker's successes some are missing."""
 
 
 class Source(Endings):
@@ -144,6 +162,10 @@ class QueueSource(ABC):
     async def body(self, message_id: str) -> str | None:  # noqa: ARG002 - SQS cannot look one up
         """Return the body of a message that is on the queue; None if it is not, or the queue cannot tell."""
         return None
+
+    async def of_event(self, event_id: str) -> Sequence[str]:  # noqa: ARG002 - SQS cannot look one up
+        """Return the messages on the queue whose jobs have this event id, the newest first; [] if it cannot tell."""
+        return []
 
 
 class Orders(ABC):

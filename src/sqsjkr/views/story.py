@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sqsjkr.errors import InvalidJob
 from sqsjkr.job import decode
 from sqsjkr.outcome import Outcome
-from sqsjkr.runs import LONGEST_COMMAND, Run
-from sqsjkr.views.model import JobStory, PastAttempt, RunLine, State, Waiting, WorkerView
-from sqsjkr.views.picture import worker_of
+from sqsjkr.runs import Run, shortened
+from sqsjkr.views.model import JobStory, PastAttempt, QueueView, RunLine, State, Waiting, WorkerView
+from sqsjkr.views.picture import Picture, worker_of
 from sqsjkr.views.source import ClaimRow
 from sqsjkr.views.viewer import Viewer
 
@@ -39,22 +40,42 @@ class Told:
     crashes: int = 0
     worker: WorkerView | None = None
     """Who runs it now."""
+    queue: QueueView | None = None
+    """Of a job that nobody has met: the queue, as far as it was looked at."""
     waiting: Waiting | None = None
     """The line in which it stands first."""
     endings: tuple[RunLine, ...] = ()
     """Of an event that was asked for: its newest, newest first."""
 
 
+class _Glance:
+    """The fleet, looked at once, when it is first needed."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self._seen: Picture | None = None
+
+    async def picture(self) -> Picture:
+        """Return what is so now."""
+        if self._seen is None:
+            self._seen = await self.viewer.picture(most=NEWEST)
+        return self._seen
+
+
 async def tell(viewer: Viewer, name: str) -> Told:
     """Tell the story of a message, or of the latest job of an event."""
+    glance = _Glance(viewer)
     if _is_uuid(name):
         unknown = JobStory(message_id=name, state=State.UNKNOWN)
-        of_message = await _of_message(viewer, name)
+        of_message = await _of_message(glance, name)
         if of_message.story.state is not State.UNKNOWN:
             return of_message
     else:
         unknown = JobStory(message_id=None, event_id=name, state=State.UNKNOWN)
-    return await _of_event(viewer, name) or Told(story=unknown, at=viewer.source.now())
+    if (of_event := await _of_event(glance, name)) is not None:
+        return of_event
+    seen = await glance.picture()
+    return Told(story=unknown, at=seen.at, queue=seen.queue)
 
 
 def line_of(run: Run) -> RunLine:
@@ -82,28 +103,47 @@ def _last_line(output: str) -> str | None:
     return line[:LONGEST_LINE] or None
 
 
-async def _of_message(viewer: Viewer, message_id: str) -> Told:
-    claim = await viewer.source.story(message_id)
+async def _of_message(glance: _Glance, message_id: str) -> Told:
+    claim = await glance.viewer.source.story(message_id) or await _under_another_key(glance, message_id)
     if claim is None:
-        return await _unclaimed(viewer, message_id)
-    return await _claimed(viewer, message_id, claim)
+        return await _unclaimed(glance, message_id)
+    runs = claim.row.owner is not None and not claim.row.done
+    return _claimed(glance.viewer, message_id, claim, (await glance.picture()).workers if runs else ())
 
 
-async def _of_event(viewer: Viewer, event_id: str) -> Told | None:
-    """Tell of the job of an event that runs, or else of the one that ended last; None if nothing is known of it."""
-    endings = tuple(line_of(run) for run in await viewer.source.endings_of(event_id, ENDINGS))
-    seen = await viewer.picture(most=NEWEST)
-    running = [run for run in seen.running if run.event_id == event_id]
-    latest = running[-1].message_id if running else endings[0].message_id if endings else ""
-    if not latest:
+async def _under_another_key(glance: _Glance, message_id: str) -> ClaimRow | None:
+    """Return the claim of a signed job that runs: it has a key of its own, and the heartbeat names both."""
+    running = (run for run in (await glance.picture()).running if run.message_id == message_id)
+    key = next((run.claim for run in running if run.claim != message_id), "")
+    return (await glance.viewer.source.claims([key])).get(key) if key else None
+
+
+async def _of_event(glance: _Glance, event_id: str) -> Told | None:
+    """Tell of the job of an event that runs, else of one that waits or is tried again, else of the last that ended.
+
+    None if nothing is known of it.
+    """
+    of_event = await glance.viewer.source.endings_of(event_id, ENDINGS)
+    endings, again = tuple(map(line_of, of_event.endings)), of_event.again
+    goes_on = again is not None and (not endings or (again.ended_at or 0.0) > endings[0].ended_at)
+    seen = await glance.picture()
+    candidates = (
+        *(run.message_id for run in reversed(seen.running) if run.event_id == event_id),
+        *(wait.oldest_message_id for wait in seen.waiting if wait.oldest_event_id == event_id),
+        *await glance.viewer.queue.of_event(event_id),
+        *([again.message_id] if again and goes_on else []),
+        *(line.message_id for line in endings),
+    )
+    if not candidates:
         return None
-    told = await _of_message(viewer, latest)
+    latest = candidates[0]
+    told = await _of_message(glance, latest)
     if told.story.state is State.UNKNOWN and endings:  # its row is gone, the event's is not
         return Told(story=_of_line(endings[0]), at=told.at, endings=endings)
     return replace(told, endings=endings)
 
 
-async def _claimed(viewer: Viewer, message_id: str, claim: ClaimRow) -> Told:
+def _claimed(viewer: Viewer, message_id: str, claim: ClaimRow, workers: Sequence[WorkerView]) -> Told:
     row, run = claim.row, claim.run
     if row.done:
         state = State.ENDED
@@ -111,10 +151,7 @@ async def _claimed(viewer: Viewer, message_id: str, claim: ClaimRow) -> Told:
         state = State.RUNNING
     else:
         state = State.WAITING if row.due is not None else State.QUEUED
-    worker = None
-    if state is State.RUNNING:
-        seen = await viewer.picture(most=0)
-        worker = next((each for each in seen.workers if each.worker == worker_of(row.owner)), None)
+    worker = next((each for each in workers if each.worker == worker_of(row.owner)), None)
     by = row.cancelled_by or run.cancelled_by
     story = JobStory(
         message_id=run.message_id or message_id,
@@ -136,7 +173,7 @@ async def _claimed(viewer: Viewer, message_id: str, claim: ClaimRow) -> Told:
         max_rss_bytes=run.max_rss_bytes,
         printed_bytes=run.printed_bytes,
         receive_count=run.receive_count if run.sent_at else None,
-        fence=run.fence or None,
+        fence=(run.fence or None) if row.done or run.receive_count <= 1 else None,  # of an earlier attempt, maybe
         output=run.output or None,
         attempts=_attempts(run),
     )
@@ -152,15 +189,17 @@ async def _claimed(viewer: Viewer, message_id: str, claim: ClaimRow) -> Told:
     )
 
 
-async def _unclaimed(viewer: Viewer, message_id: str) -> Told:
+async def _unclaimed(glance: _Glance, message_id: str) -> Told:
     """Tell of a message that no worker has claimed: it may wait for its lock, or lie on a queue that shows it."""
-    seen, body = await viewer.picture(most=0), await viewer.queue.body(message_id)
+    viewer, seen = glance.viewer, await glance.picture()
+    body = await viewer.queue.body(message_id)
     waiting = next((wait for wait in seen.waiting if wait.oldest_message_id == message_id), None)
     if waiting is None and body is None:
         return Told(story=JobStory(message_id=message_id, state=State.UNKNOWN), at=seen.at)
     state = State.QUEUED if waiting is None else State.WAITING
     story = JobStory(
         message_id=message_id,
+        event_id=waiting.oldest_event_id if waiting else None,
         lock_id=waiting.lock_id if waiting else None,
         queue=viewer.fleet,
         host=waiting.host if waiting else None,
@@ -170,7 +209,7 @@ async def _unclaimed(viewer: Viewer, message_id: str) -> Told:
         with suppress(InvalidJob):
             job = decode(body, message_id)
             event_id = None if job.event_id == message_id else job.event_id
-            command, lock_id = job.command[:LONGEST_COMMAND], job.lock_id or None
+            command, lock_id = shortened(job.command), job.lock_id or None
             story = replace(story, event_id=event_id, command=command, lock_id=lock_id)
     return Told(story=story, at=seen.at, waiting=waiting)
 

@@ -150,27 +150,27 @@ def _queue(seen: Picture, *, stuck: bool) -> Iterator[Verdict]:
     age = queue.oldest_seconds
     idle = scale.slots - scale.busy
     waits = f", the oldest for {lasting(age)}" if age is not None else ""
-    needs = f"{scale.wanted_slots} slots wanted, so {_workers_needed(scale.wanted_workers)}"
+    needs = f"; {_counted(scale.wanted_slots, 'slot')} wanted, {_counted(scale.wanted_workers, 'worker')} will do"
     if not scale.workers:
         level = Level.FAIL if queue.visible else Level.WARN
         text = f"no worker has entered; {queue.visible} visible{waits}"
         yield Verdict(level=level, subject="queue", name="", text=text, next="sqsjkr fleet")
         return
     if queue.paused is None and queue.visible and not idle and (age is None or age > OLD):
-        text = f"{queue.visible} visible{waits}; all {scale.slots} slots busy; {needs}"
+        text = f"{queue.visible} visible{waits}; all {scale.slots} slots busy{needs}"
         yield Verdict(level=Level.WARN, subject="queue", name="", text=text, next="start more workers")
         return
     if queue.paused is None and queue.visible and idle and (stuck or (age or 0.0) > OLD):
         text = f"{queue.visible} visible{waits}, and {idle} of {scale.slots} slots idle: nobody takes them"
         yield Verdict(level=Level.FAIL, subject="queue", name="", text=text, next="sqsjkr fleet --call")
         return
-    workers = "1 worker" if scale.workers == 1 else f"{scale.workers} workers"
-    text = f"{queue.visible} visible{waits}; {scale.busy} of {scale.slots} slots busy on {workers}; {needs}"
+    text = f"{queue.visible} visible{waits}; {scale.busy} of {scale.slots} slots busy on "
+    text += _counted(scale.workers, "worker") + (needs if scale.wanted_slots else "")
     yield Verdict(level=Level.OK, subject="queue", name="", text=text)
 
 
-def _workers_needed(number: int) -> str:
-    return "1 worker does" if number == 1 else f"{number} workers do"
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 def _dead_letters(seen: Picture) -> Iterator[Verdict]:

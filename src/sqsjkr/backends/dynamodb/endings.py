@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.dynamodb import facts
 from sqsjkr.backends.dynamodb.claims import _claim as claim_of
-from sqsjkr.backends.dynamodb.history import BAD, CLAIM, DAY, HOUR, PAST, RUNS, event_key, page_of, stamp
+from sqsjkr.backends.dynamodb.history import AGAIN, BAD, CLAIM, DAY, PAST, RUNS, event_key, page_of, stamp
 from sqsjkr.backends.dynamodb.rows import THROTTLE, text, text_of
 from sqsjkr.runs import Run
-from sqsjkr.views.source import ClaimRow, Endings, without_claim
+from sqsjkr.views.source import ClaimRow, Endings, OfEvent, without_claim
 
 SPAN = 120.0
 """Seconds that a page may cover, and more: so much later than an ending its page may have been written."""
@@ -45,7 +45,7 @@ class DynamoDBEndings(Endings):
         return ClaimRow(row=claim_of(item), run=facts.run_of(item).with_past(past))
 
     async def endings(self, queue: str, *, since: float, until: float, failed: bool = False) -> AsyncIterator[Run]:
-        """Query the pages of one hour after the other; of failures, of one day after the other."""
+        """Query the pages of one day after the other."""
         waiting: list[tuple[float, int, Run]] = []
         number = 0
         async for page in self._pages(queue, since, until + SPAN, failed=failed):
@@ -62,17 +62,19 @@ class DynamoDBEndings(Endings):
         while waiting:
             yield heapq.heappop(waiting)[2]
 
-    async def endings_of(self, event_id: str, limit: int) -> Sequence[Run]:
+    async def endings_of(self, event_id: str, limit: int) -> OfEvent:
         """One Query."""
         answer = await self._ask(
             {
                 "KeyConditionExpression": "Id = :id",
                 "ExpressionAttributeValues": {":id": text(event_key(event_id))},
                 "ScanIndexForward": False,
-                "Limit": limit,
+                "Limit": limit + 1,
             }
         )
-        return [replace(facts.run_of(item), claim_key="") for item in answer.get("Items", [])]
+        runs = {item["Type"]["S"]: replace(facts.run_of(item), claim_key="") for item in answer.get("Items", [])}
+        again = runs.pop(AGAIN, None)
+        return OfEvent(endings=tuple(runs.values())[:limit], again=again)
 
     async def _under(self, row_id: str) -> Mapping[str, Mapping[str, Any]]:
         """The rows with this ``Id``, by their ``Type``."""
@@ -82,13 +84,14 @@ class DynamoDBEndings(Endings):
 
     async def _pages(self, queue: str, since: float, until: float, *, failed: bool) -> AsyncIterator[Mapping[str, Any]]:
         """Yield pages, those that were written last first."""
-        kind, period, step = (BAD, DAY, timedelta(days=1)) if failed else (RUNS, HOUR, timedelta(hours=1))
-        for name in _periods(since, until, period, step):
+        kind = BAD if failed else RUNS
+        for day in _days(since, until):
             request: dict[str, Any] = {
-                "KeyConditionExpression": "Id = :id AND #type <= :until",
+                "KeyConditionExpression": "Id = :id AND #type BETWEEN :since AND :until",
                 "ExpressionAttributeNames": {"#type": "Type"},
                 "ExpressionAttributeValues": {
-                    ":id": text(f"{kind}/{queue}/{name}"),
+                    ":id": text(f"{kind}/{queue}/{day}"),
+                    ":since": text(stamp(since)),
                     ":until": text(f"{stamp(until)}~"),
                 },
                 "ScanIndexForward": False,
@@ -106,9 +109,9 @@ class DynamoDBEndings(Endings):
         return await self._aws.call("dynamodb", "Query", {"TableName": self._name, **request})
 
 
-def _periods(since: float, until: float, period: str, step: timedelta) -> Iterator[str]:
-    """Yield the hash keys' periods, the newest first."""
-    moment, oldest = datetime.fromtimestamp(until, UTC), datetime.fromtimestamp(since, UTC).strftime(period)
-    while (name := moment.strftime(period)) >= oldest:
-        yield name
-        moment -= step
+def _days(since: float, until: float) -> Iterator[str]:
+    """Yield the days of the hash keys, the newest first."""
+    moment, oldest = datetime.fromtimestamp(until, UTC), datetime.fromtimestamp(since, UTC).strftime(DAY)
+    while (day := moment.strftime(DAY)) >= oldest:
+        yield day
+        moment -= timedelta(days=1)

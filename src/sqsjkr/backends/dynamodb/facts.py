@@ -15,9 +15,18 @@ from functools import lru_cache
 from typing import Any
 
 from sqsjkr.backends.dynamodb.rows import binary, decimal, number, number_of, text, text_of
-from sqsjkr.runs import MOST_EARLIER, Earlier, Run
+from sqsjkr.runs import CUT, MOST_EARLIER, Earlier, Run
 
-_LONGEST = {"EventId": 100, "LockId": 100, "Host": 50, "Queue": 70, "Sender": 50, "Detail": 160, "Message": 50}
+_LONGEST = {
+    "EventId": 100,
+    "LockId": 100,
+    "Host": 50,
+    "Queue": 70,
+    "Sender": 50,
+    "Detail": 160,
+    "Message": 50,
+    "Job": 64,
+}
 """Bytes of a text that are kept."""
 _TEXTS = 680
 """Bytes that all texts of a row may have together, the names of their attributes included; the command gets what the
@@ -36,8 +45,8 @@ def begun(run: Run) -> dict[str, Any]:
     """Return the attributes of a run that begins; {} of one of which nothing is to be noted."""
     item: dict[str, Any] = {}
     left = _TEXTS - _LONGEST["Detail"] - len("Detail") - _named(item, run)
-    if run.command:
-        left -= _fit(item, "Command", run.command, left - 20) + 13
+    if run.command and (command := _marked(run.command, left - 20)):
+        left -= _fit(item, "Command", command, left - 20) + 13
     if run.sent_at:
         item["Sent"] = decimal(run.sent_at)
     if run.begun_at is not None:
@@ -96,6 +105,7 @@ def run_of(item: Mapping[str, Any]) -> Run:
         event_id=text_of(item, "EventId"),
         lock_id=text_of(item, "LockId"),
         command=text_of(item, "Command"),
+        job=text_of(item, "Job"),
         host=text_of(item, "Host"),
         queue=text_of(item, "Queue"),
         sender=text_of(item, "Sender"),
@@ -175,6 +185,13 @@ def cut(value: str, most: int) -> str:
     return value.encode(errors="replace")[: max(0, most)].decode(errors="ignore")
 
 
+def _marked(command: str, most: int) -> str:
+    """Return so many bytes of a command at most; if that is not all of it, with the mark at its end."""
+    kept = cut(command, most)
+    room = most - len(CUT.encode())
+    return kept if kept == command else cut(command, room) + CUT if room > 0 else ""
+
+
 def _named(item: dict[str, Any], run: Run) -> int:
     """Put what a run is known by into the row; return its bytes, with those of the names."""
     size = 0
@@ -184,6 +201,8 @@ def _named(item: dict[str, Any], run: Run) -> int:
         size += _fit(item, "EventId", run.event_id)
     if run.lock_id:
         size += _fit(item, "LockId", run.lock_id)
+    if run.job:
+        size += _fit(item, "Job", run.job)
     for name, value in ("Host", run.host), ("Queue", run.queue), ("Sender", run.sender):
         if value:
             item[name], more = _usual(name, value)

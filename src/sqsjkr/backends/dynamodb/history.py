@@ -4,9 +4,10 @@ A list is a page, not an index: an index costs a write for each job, and one tha
 own writes (docs/explanation/scale.md). A page has up to 24 endings in one write unit, and rides in a request that is
 made anyway. A worker that dies loses up to half a minute of lists; the row of each claim is complete.
 
-    runs/QUEUE/2026-11-21T15   MILLISECONDS/WORKER-N    the endings of half a minute or so; newest last
+    runs/QUEUE/2026-11-21      MILLISECONDS/WORKER-N    the endings of half a minute or so; newest last
     bad/QUEUE/2026-11-21       MILLISECONDS/WORKER-N    the failures among them, with the last line of their output
     event/EVENT_ID             MILLISECONDS/MESSAGE     one ending of a job with a name of its own
+    event/EVENT_ID             ~again                   the newest attempt of such a job whose message went back
     MESSAGE                    past/ATTEMPT             an attempt that was cut off
     MESSAGE                    claim                    where the claim stands, if not under the message's id
 """
@@ -31,12 +32,14 @@ from sqsjkr.backends.dynamodb import facts
 from sqsjkr.backends.dynamodb.outbox import Outbox
 from sqsjkr.backends.dynamodb.rows import THROTTLE, Rows, binary, key_of, number, text, text_of
 from sqsjkr.runs import Run
-from sqsjkr.telemetry.history import HistoryStore, has_failed, last_line
+from sqsjkr.telemetry.history import LONGEST_LAST_LINE, HistoryStore, has_failed, last_line
 
 RUNS, BAD, EVENT, PAST, CLAIM = "runs", "bad", "event", "past", "claim"
 """What the keys of the rows begin with; of the last two, the range key."""
-HOUR, DAY = "%Y-%m-%dT%H", "%Y-%m-%d"
-"""How much time the pages of one hash key cover."""
+AGAIN = "~again"
+"""A range key beyond those of all endings, so that a request for the newest finds it with them."""
+DAY = "%Y-%m-%d"
+"""How much time the pages of one hash key cover: so a look back over weeks takes a request a day."""
 MOST = 24
 """Endings on a page."""
 MOST_CHARACTERS = 2_300
@@ -63,8 +66,8 @@ class DynamoDBHistory(HistoryStore):
         self._rows = Rows(aws, table)
         self._outbox = outbox
         outbox.lost, outbox.written = self._lost, self.written
-        self._runs = _Book(self._page, RUNS, HOUR, linger=RUNS_LINGER, at_once_after=RUNS_LINGER, now=now)
-        self._bad = _Book(self._page, BAD, DAY, linger=BAD_LINGER, at_once_after=float("inf"), now=now)
+        self._runs = _Book(self._page, RUNS, linger=RUNS_LINGER, at_once_after=RUNS_LINGER, now=now)
+        self._bad = _Book(self._page, BAD, linger=BAD_LINGER, at_once_after=float("inf"), now=now)
         self._successes, self._failures = _Bucket(now), _Bucket(now)
         self._worker = worker
         self._numbers = itertools.count(1)
@@ -79,20 +82,29 @@ class DynamoDBHistory(HistoryStore):
         """Enter the ending on its pages; write rows by which it is found by name, as far as the bucket allows."""
         bad = has_failed(run)
         if not claimed:
-            self.went_back(run)
+            self._alone(run)
         elif confirmed and bad:
             self._outbox.add(self._claim(run))
         if bad:
             self._bad.enter(run)
         self._runs.enter(run)
         if (self._failures if bad else self._successes).take():
-            if run.event_id not in {"", run.message_id}:
-                self._outbox.add(self._event(run))
+            if _is_named(run):
+                self._outbox.add(self._event(run, f"{stamp(run.ended_at)}/{run.message_id}"))
             if run.key != run.message_id:
                 self._outbox.add(key_of(run.message_id, CLAIM) | self._expiring() | {"Key": text(run.key)})
 
     def went_back(self, run: Run) -> None:
-        """Write a row for the attempt alone: the message's claim is removed, or there was none."""
+        """Write a row for the attempt alone: the message's claim is removed."""
+        self._alone(run)
+        self.tried(run)
+
+    def tried(self, run: Run) -> None:
+        """Write the row that names the message beside the endings of its event, as far as the bucket allows."""
+        if _is_named(run) and self._failures.take():
+            self._outbox.add(self._event(run, AGAIN))
+
+    def _alone(self, run: Run) -> None:
         row = key_of(run.key, f"{PAST}/{run.attempt}") | self._expiring() | facts.ended(run)
         self._outbox.add(row)
 
@@ -117,15 +129,15 @@ class DynamoDBHistory(HistoryStore):
         row = key_of(run.key, THROTTLE) | self._expiring() | owner | facts.ended(run)
         return facts.with_output(row, run.output, failed=True)
 
-    def _event(self, run: Run) -> dict[str, Any]:
-        key = key_of(event_key(run.event_id), f"{stamp(run.ended_at)}/{run.message_id}")
+    def _event(self, run: Run, kind: str) -> dict[str, Any]:
+        key = key_of(event_key(run.event_id), kind)
         return key | self._expiring() | {"Message": text(run.message_id)} | facts.ended(run)
 
-    def _page(self, kind: str, period: str, runs: list[Run]) -> None:
+    def _page(self, kind: str, runs: list[Run]) -> None:
         """Put a page of endings, oldest first."""
         begun, ended = runs[0].ended_at or 0.0, runs[-1].ended_at or 0.0
         entries = [_entry(run, begun) for run in runs]
-        hash_key = f"{kind}/{runs[-1].queue}/{datetime.fromtimestamp(ended, UTC).strftime(period)}"
+        hash_key = f"{kind}/{runs[-1].queue}/{datetime.fromtimestamp(ended, UTC).strftime(DAY)}"
         packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         content = packer.compress(json.dumps(entries, separators=(",", ":")).encode()) + packer.flush()
         self._outbox.add(
@@ -147,9 +159,8 @@ class _Book:
 
     def __init__(
         self,
-        put: Callable[[str, str, list[Run]], None],
+        put: Callable[[str, list[Run]], None],
         kind: str,
-        period: str,
         *,
         linger: float,
         at_once_after: float,
@@ -157,7 +168,6 @@ class _Book:
     ) -> None:
         self._put = put
         self._kind = kind
-        self._period = period
         self._now = now
         self._at_once_after = at_once_after
         self._page: list[Run] = []
@@ -170,7 +180,7 @@ class _Book:
     def enter(self, run: Run) -> None:
         """Add an ending. A lone one, after a pause, goes at once: it rides with its own claim."""
         self._page.append(run)
-        self._characters += 60 + len(run.event_id) + len(run.lock_id)
+        self._characters += 60 + len(run.event_id) + len(run.lock_id) + len(_why(run))
         late = self._now() - self._written >= self._at_once_after
         if late or len(self._page) >= MOST or self._characters >= MOST_CHARACTERS:
             self.write()
@@ -185,7 +195,7 @@ class _Book:
         if self._page:
             page, self._page, self._characters = self._page, [], 0
             self._written = self._now()
-            self._put(self._kind, self._period, page)
+            self._put(self._kind, page)
 
 
 class _Bucket:
@@ -217,11 +227,22 @@ def _entry(run: Run, begun: float) -> list[Any]:
         facts.cut(run.event_id, _LONGEST_NAME) if run.event_id != run.message_id else "",
         facts.cut(run.lock_id, _LONGEST_NAME),
         run.exit_status if run.signal is None else -run.signal,
-        last_line(run.output) if has_failed(run) else "",
+        _why(run),
     ]
     while entry[-1] in {"", None}:
         entry.pop()
     return entry
+
+
+def _is_named(run: Run) -> bool:
+    return run.event_id not in {"", run.message_id}
+
+
+def _why(run: Run) -> str:
+    """Return the last line of a failure's output; of one that was not started, why not."""
+    if not has_failed(run):
+        return ""
+    return last_line(run.output) if run.seconds is not None else run.detail[:LONGEST_LAST_LINE]
 
 
 def page_of(item: Mapping[str, Any], queue: str) -> list[Run]:
@@ -250,7 +271,8 @@ def _run(entry: list[Any], begun: float, host: str, queue: str) -> Run:
         outcome=str(outcome),
         exit_status=None if status is None or status < 0 else status,
         signal=None if status is None or status >= 0 else -status,
-        output=line or "",
+        detail="" if took is not None else line or "",
+        output="" if took is None else line or "",
     )
 
 

@@ -88,9 +88,7 @@ class DynamoDBOrders(Orders):
             condition = "EventId = :event AND attribute_not_exists(#owner)"
         else:
             values[":owner"] = text(lock.owner)
-            change = (
-                "REMOVE EventId, #owner, #host, #since, #message, #attempt SET Expired = :expired, Released = :owner"
-            )
+            change = "REMOVE EventId, #owner SET Expired = :expired, Released = :owner"
             condition = "EventId = :event AND #owner = :owner"
         try:
             await self._rows.send(key_of(lock.lock_id, LOCK), change, values, condition)

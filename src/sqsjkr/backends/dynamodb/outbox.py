@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ class Outbox:
     def __init__(self, aws: AWS, table: str) -> None:
         self._aws = aws
         self._table = table
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[Key, _Waiting] = {}
         self._riding: dict[Key, _Waiting] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
@@ -52,7 +52,7 @@ class Outbox:
         ``BackendUnavailable`` if there is no answer.
         """
         wanted = {key_in(row): row for row in rows}
-        beside = self.take(MOST - len(wanted), but=wanted)
+        beside = self.take(MOST - len(wanted), but=wanted, first_try=True)
         pause = _FIRST_PAUSE
         while wanted:
             try:
@@ -71,28 +71,26 @@ class Outbox:
         return {}
 
     def add(self, item: Item) -> None:
-        """Put a row soon."""
-        if len(self._waiting) >= BOUND:
+        """Put a row soon, instead of one with its key that waits."""
+        if len(self._waiting) >= BOUND and key_in(item) not in self._waiting:
             self.lost(1, "the table does not answer")
             return
-        self._waiting.append(_Waiting(item))
+        self._waiting[key_in(item)] = _Waiting(item)
         self._expect()
 
-    def take(self, room: int, but: Collection[Key] = ()) -> list[Item]:
-        """Return up to ``room`` rows to send along; none with a key of ``but``, since a request names no key twice."""
-        taken: list[Item] = []
-        keys = set(but)
-        for _ in range(len(self._waiting)):
-            if len(taken) == room:
-                break
-            waiting = self._waiting.popleft()
-            if (key := key_in(waiting.item)) in keys or key in self._riding:
-                self._waiting.append(waiting)
-                continue
-            keys.add(key)
-            self._riding[key] = waiting
-            taken.append(waiting.item)
-        return taken
+    def take(self, room: int, but: Collection[Key] = (), *, first_try: bool = False) -> list[Item]:
+        """Return up to ``room`` rows to send along; none with a key of ``but``, since a request names no key twice.
+
+        With ``first_try``, none that failed before: whatever was wrong with it, it harms a claim once at most.
+        """
+        fit = (
+            key
+            for key, waiting in self._waiting.items()
+            if key not in but and key not in self._riding and not (first_try and waiting.tries)
+        )
+        keys = list(itertools.islice(fit, room))
+        self._riding |= {key: self._waiting.pop(key) for key in keys}
+        return [self._riding[key].item for key in keys]
 
     def answered(self, taken: Sequence[Item], left: Collection[Key]) -> None:
         """Note that the request with these rows was answered; ``left``: what DynamoDB left unprocessed."""
@@ -137,7 +135,7 @@ class Outbox:
         if waiting.tries > 1:
             self.lost(1, why)
         else:
-            self._waiting.append(waiting)
+            self._waiting.setdefault(key_in(waiting.item), waiting)
             self._expect()
 
     def _expect(self) -> None:

@@ -85,8 +85,10 @@ class Rows:
 
     async def found(self, failed: ConditionFailed, key: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row that failed a condition; {} if there is none. Some servers do not return it with the failure."""
-        if failed.item is not None:
-            return failed.item
+        return await self.read(key) if failed.item is None else failed.item
+
+    async def read(self, key: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a row, strongly consistent; {} if there is none."""
         answer = await self._aws.call(
             "dynamodb", "GetItem", {"TableName": self._name, "Key": key, "ConsistentRead": True}
         )

@@ -21,6 +21,7 @@ from sqsjkr.backends.dynamodb.claims import DynamoDBClaims
 from sqsjkr.backends.dynamodb.outbox import Outbox
 from sqsjkr.backends.dynamodb.rows import (
     LOCK,
+    THROTTLE,
     WORKER,
     binary,
     decimal,
@@ -54,10 +55,10 @@ _TAKE_LOCK = (
     "SET EventId = :event, #owner = :me, #host = :host, #since = :since, #message = :message, #attempt = :attempt "
     "REMOVE Expired, Released ADD Fence :one"
 )
-_RELEASE_LOCK = "REMOVE EventId, #owner, #host, #since, #message, #attempt SET Expired = :expired, Released = :me"
+_RELEASE_LOCK = "REMOVE EventId, #owner SET Expired = :expired, Released = :me"
+"""What else stands in the row stays there: who held the lock last."""
 _RELEASE = (
-    'REMOVE EventId REMOVE "Owner" REMOVE "Host" REMOVE "Since" REMOVE "Message" REMOVE "Attempt" '
-    "SET Expired = ? SET Released = ? "
+    'REMOVE EventId REMOVE "Owner" SET Expired = ? SET Released = ? '
     f"""WHERE Id = ? AND "Type" = '{LOCK}' AND "Owner" = ?"""
 )
 _BEAT = "SET Expired = :expired, #host = :host, #pid = :pid, #beat_at = :at"
@@ -149,6 +150,11 @@ class DynamoDBTable(DynamoDBClaims, Table):
             for code in codes
         ]
 
+    async def cancelled_by(self, message_id: str) -> str:
+        """Read the claim's row with a strongly consistent GetItem."""
+        item = await self._rows.read(key_of(message_id, THROTTLE))
+        return text_of(item, "By") if "Done" in item else ""
+
     async def beat(self, session_id: str, live: bytes = b"", seen: Collection[str] = ()) -> Collection[str]:
         """Send one unconditional UpdateItem: a heartbeat may count twice. Orders come back in its answer.
 
@@ -217,6 +223,13 @@ def lock_of(item: Mapping[str, Any]) -> Row:
         message_id, host, since = text_of(item, "Message"), text_of(item, "Host"), number_of(item, "Since")
         holder = replace(holder, message_id=message_id, host=host, since=since)
     return Row(owner=owner, holder=holder)
+
+
+def last_of(item: Mapping[str, Any]) -> Holder | None:
+    """Read who held a lock last that is free; None if it is held, or was freed by a release that wrote no facts."""
+    if "EventId" in item or "Attempt" not in item or _attempt(text_of(item, "Released")) != text_of(item, "Attempt"):
+        return None
+    return Holder(message_id=text_of(item, "Message"), host=text_of(item, "Host"), since=number_of(item, "Since"))
 
 
 async def table_description(aws: AWS, name: str) -> Mapping[str, Any] | None:

@@ -17,7 +17,7 @@ from sqsjkr.backends.dynamodb.endings import DynamoDBEndings
 from sqsjkr.backends.dynamodb.facts import run_of
 from sqsjkr.backends.dynamodb.fleet import BOARD, board_of, entry_of, fleet_key
 from sqsjkr.backends.dynamodb.rows import LOCK, THROTTLE, WORKER, Rows, key_of, number_of, text_of
-from sqsjkr.backends.dynamodb.table import lock_of
+from sqsjkr.backends.dynamodb.table import last_of, lock_of
 from sqsjkr.errors import BackendUnavailable
 from sqsjkr.leases.live import Board, Entry, Live
 from sqsjkr.runs import Holder
@@ -139,4 +139,5 @@ def _lock(item: Mapping[str, Any]) -> LockRow:
         owner=row.owner if held else None,
         holder=row.holder if held else Holder(),
         fence=int(number_of(item, "Fence")),
+        last=last_of(item),
     )

@@ -146,6 +146,15 @@ class SQLiteClaims(ClaimRows):
 
         return await self._store.write(cancel)
 
+    async def cancelled_by(self, message_id: str) -> str:
+        """See ``Table``."""
+
+        def look(db: sqlite3.Connection) -> str:
+            row = _claim(db, message_id)
+            return row.cancelled_by if row is not None and row.done else ""
+
+        return await self._store.read(look)
+
     async def stop_claim(self, message_id: str, by: str) -> Row | None:
         """See ``Table``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from sqsjkr.backends.sqlite.claims import _claim as claim_of
 from sqsjkr.backends.sqlite.store import Store
 from sqsjkr.runs import Run, from_note
 from sqsjkr.telemetry.history import has_failed, last_line
-from sqsjkr.views.source import ClaimRow, Endings, without_claim
+from sqsjkr.views.source import ClaimRow, Endings, OfEvent, without_claim
 
 CHUNK = 200
 """Runs that one read of a list returns."""
@@ -22,6 +22,7 @@ _ALL = (
 )
 _BAD = _ALL.replace("final AND", "final AND bad AND")
 _EVENT = "SELECT facts FROM run WHERE event_id = ? AND final ORDER BY ended DESC, seq DESC LIMIT ?"
+_AGAIN = _EVENT.replace("AND final", "AND NOT final")
 _MESSAGE = "SELECT facts FROM run WHERE id = ? ORDER BY seq"
 
 
@@ -62,9 +63,14 @@ class SQLiteEndings(Endings):
             if len(rows) < CHUNK:
                 return
 
-    async def endings_of(self, event_id: str, limit: int) -> Sequence[Run]:
+    async def endings_of(self, event_id: str, limit: int) -> OfEvent:
         """See ``Endings``."""
-        return await self._store.read(lambda db: _runs(db, _EVENT, event_id, limit))
+
+        def look(db: sqlite3.Connection) -> OfEvent:
+            again = _runs(db, _AGAIN, event_id, 1)
+            return OfEvent(endings=_runs(db, _EVENT, event_id, limit), again=again[0] if again else None)
+
+        return await self._store.read(look)
 
 
 def _older(before: tuple[float, float], since: float, db: sqlite3.Connection, *, failed: bool) -> list[tuple[Any, ...]]:

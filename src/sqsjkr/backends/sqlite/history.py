@@ -58,6 +58,10 @@ class SQLiteHistory(HistoryStore):
         """Insert a row that no list shows."""
         self._add(run, final=False)
 
+    def tried(self, run: Run) -> None:
+        """Insert a row that no list shows."""
+        self._add(run, final=False)
+
     async def close(self) -> None:
         """Write what waits."""
         with contextlib.suppress(TimeoutError):

@@ -77,8 +77,7 @@ class SQLiteOrders(Orders):
     async def free_lock(self, lock: LockRow) -> bool:
         """See ``Orders``."""
         free = (
-            "UPDATE row SET event_id = NULL, owner = NULL, message = NULL, host = NULL, since = NULL, attempt = NULL, "
-            "released = owner, expired = ? "
+            "UPDATE row SET event_id = NULL, owner = NULL, released = owner, expired = ? "
             "WHERE type = 'lock' AND id = ? AND event_id = ? AND owner IS ?"
         )
         values = (time.time() + LOCK_ROW_KEPT, lock.lock_id, lock.holder.event_id, lock.owner)

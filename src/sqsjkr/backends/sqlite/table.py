@@ -70,8 +70,8 @@ class SQLiteTable(SQLiteClaims, Table):
     async def release_locks(self, locks: Sequence[tuple[str, str]]) -> Sequence[Exception | None]:
         """See ``Table``. One transaction for all."""
         release = (
-            "UPDATE row SET event_id = NULL, owner = NULL, message = NULL, host = NULL, since = NULL, attempt = NULL, "
-            "released = ?, expired = ? WHERE type = 'lock' AND id = ? AND owner = ?"
+            "UPDATE row SET event_id = NULL, owner = NULL, released = ?, expired = ? "
+            "WHERE type = 'lock' AND id = ? AND owner = ?"
         )
         kept = time.time() + LOCK_ROW_KEPT
         rows = [(owner, kept, lock_id, owner) for lock_id, owner in locks]
@@ -114,3 +114,10 @@ def holder_of(event_id: Any, owner: Any, message_id: Any, host: Any, since: Any,
     if not owner or _attempt(owner) != attempt:
         return Holder(event_id=event_id or "")
     return Holder(event_id=event_id or "", message_id=message_id or "", host=host or "", since=since or 0.0)
+
+
+def last_of(released: Any, message_id: Any, host: Any, since: Any, attempt: Any) -> Holder | None:
+    """Return who held a free lock last, from its row's columns; None if that is not known."""
+    if not attempt or _attempt(released or "") != attempt:
+        return None
+    return Holder(message_id=message_id or "", host=host or "", since=since or 0.0)

@@ -11,7 +11,9 @@ from sqsjkr.backends.sqlite.claims import _claim as claim_of
 from sqsjkr.backends.sqlite.endings import SQLiteEndings
 from sqsjkr.backends.sqlite.fleet import board, read_entry
 from sqsjkr.backends.sqlite.store import Store
-from sqsjkr.backends.sqlite.table import holder_of
+from sqsjkr.backends.sqlite.table import holder_of, last_of
+from sqsjkr.errors import InvalidJob
+from sqsjkr.job import decode
 from sqsjkr.leases.live import Board, Entry, Live
 from sqsjkr.runs import Run
 from sqsjkr.views.source import ClaimRow, Depth, LockRow, QueueSource, SessionRow, Source
@@ -83,19 +85,32 @@ class SQLiteSource(SQLiteEndings, Source):
 
     async def locks(self, lock_ids: Collection[str]) -> Mapping[str, LockRow]:
         """See ``Source``."""
-        look = "SELECT fence, event_id, owner, message, host, since, attempt FROM row WHERE type = 'lock' AND id = ?"
+        look = (
+            "SELECT fence, released, event_id, owner, message, host, since, attempt FROM row "
+            "WHERE type = 'lock' AND id = ?"
+        )
 
         def read(db: sqlite3.Connection) -> Mapping[str, LockRow]:
             found = {name: db.execute(look, (name,)).fetchone() for name in lock_ids}
             return {
                 name: LockRow(
-                    lock_id=name, held=row[1] is not None, owner=row[2], holder=holder_of(*row[1:]), fence=row[0] or 0
+                    lock_id=name,
+                    held=event_id is not None,
+                    owner=owner,
+                    holder=holder_of(event_id, owner, *facts),
+                    fence=fence or 0,
+                    last=None if event_id is not None else last_of(released, *facts),
                 )
                 for name, row in found.items()
                 if row is not None
+                for fence, released, event_id, owner, *facts in (row,)
             }
 
         return await self._store.read(read)
+
+
+MOST_SEARCHED = 10_000
+"""Messages that a search by event looks at."""
 
 
 class SQLiteQueueView(QueueSource):
@@ -138,3 +153,16 @@ class SQLiteQueueView(QueueSource):
         look = "SELECT body FROM message WHERE id = ?"
         found = await self._store.read(lambda db: db.execute(look, (message_id,)).fetchone())
         return str(found[0]) if found else None
+
+    async def of_event(self, event_id: str) -> Sequence[str]:
+        """See ``QueueSource``. Reads the newest ``MOST_SEARCHED`` messages."""
+        look = "SELECT id, body FROM message ORDER BY sent DESC LIMIT ?"
+        rows = await self._store.read(lambda db: db.execute(look, (MOST_SEARCHED,)).fetchall())
+        return [message_id for message_id, body in rows if _names(body, message_id, event_id)]
+
+
+def _names(body: str, message_id: str, event_id: str) -> bool:
+    try:
+        return decode(body, message_id).event_id == event_id
+    except InvalidJob:
+        return False
