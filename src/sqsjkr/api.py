@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 
-from sqsjkr import app
+from sqsjkr import app, event_loop
 from sqsjkr.config import Config
 from sqsjkr.config import load as load_config
 from sqsjkr.errors import SqsjkrError
@@ -43,7 +43,7 @@ def run(config: Config, *, locker: Locker | None = None, throttler: Throttler | 
         raise RuntimeError("sqsjkr.run has an event loop of its own: inside one, await sqsjkr.run_async")
 
     def work(shared: SharedState | None = None) -> int:
-        return asyncio.run(_run(config, locker, throttler, shared))
+        return event_loop.run(_run(config, locker, throttler, shared))
 
     return _guarded(work) if guard else work()
 

@@ -86,9 +86,9 @@ def _seconds(milliseconds: Any) -> float | None:
     return None if milliseconds is None else float(milliseconds) / 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: that makes it five times as costly to make, and each job makes two
 class Run:
-    """One attempt: what is known when it is claimed, and what is added when it has ended.
+    """One attempt: what is known when it is claimed, and what is added when it has ended. Never changed: copied.
 
     Times are epoch seconds on the queue's clock: the message's ``sent_at`` and how much later, so no wall clock of a
     host is read. A fact that is unknown, or does not apply, is "", 0 or None.

@@ -50,9 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _work(arguments: argparse.Namespace, shared: SharedState) -> int:
     """Be the worker, in the launcher's child. Where the log is JSON, so is the error that ends the worker."""
-    import asyncio
-
-    from sqsjkr import app
+    from sqsjkr import app, event_loop
     from sqsjkr.cli.settings import configured
     from sqsjkr.telemetry import logs
     from sqsjkr.telemetry.events import Event, emit
@@ -67,7 +65,7 @@ def _work(arguments: argparse.Namespace, shared: SharedState) -> int:
         if path:
             emit(Event.CONFIG_LOADED, path)
         until_empty, budget = arguments.until_empty, arguments.budget
-        return asyncio.run(app.run(config, shared=shared, logs=log, until_empty=until_empty, budget=budget))
+        return event_loop.run(app.run(config, shared=shared, logs=log, until_empty=until_empty, budget=budget))
     except SqsjkrError as why:
         if log_format != "json":
             raise
