@@ -34,6 +34,7 @@ from sqsjkr.leases.table import Table
 from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.runs import Run
 from sqsjkr.telemetry.history import HistoryStore, Keep, Rules
+from sqsjkr.views.endings import Filter
 from sqsjkr.views.source import Source
 
 NOON = 1_764_460_800.0 + 43_200.0
@@ -116,6 +117,14 @@ class HistoryContract:
         assert [run.message_id for run in await kept.lines(failed=True)] == [
             f"m{number}" for number in reversed(range(0, 60, 3))
         ]
+
+    async def test_a_failure_is_found_by_a_long_name(self, kept: Kept) -> None:
+        name = "arn:aws:events:eu-central-1:123456789012:rule/nightly-report-of-customer-0815/2026-11-27"
+        kept.history.ended(a_run(1, event_id=name, outcome="errored"))
+        kept.history.ended(a_run(2, event_id="other", outcome="errored"))
+        await kept.history.close()
+        lines = await kept.lines(failed=True)
+        assert [run.message_id for run in lines if Filter(event=name).lets_through(run)] == ["m1"]
 
     async def test_a_list_is_read_only_as_far_as_it_is_looked_at(self, kept: Kept) -> None:
         for number in range(300):

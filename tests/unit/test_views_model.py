@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sqsjkr.views.model import JobStory, PastAttempt, ScaleSignal, State, as_json, timestamp
+from sqsjkr.views.model import JobStory, PastAttempt, ScaleSignal, State, as_json, is_event, timestamp
 
 EXPLAIN = (
     "message_id, event_id, lock_id, command, queue, host, state, outcome, exit_status, signal, detail, sent_at, "
@@ -52,3 +52,19 @@ def test_the_scaling_signal_counts_what_is_visible_and_what_runs(
 ) -> None:
     signal = ScaleSignal.of(visible=visible, busy=busy, waiting=99, slots=slots, workers=workers)
     assert (signal.wanted_slots, signal.wanted_workers) == (wanted_slots, wanted_workers)
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "same"),
+    [
+        ("nightly", "nightly", True),
+        ("nightly", "nightly-report", False),
+        ("x" * 60, "x" * 200, True),
+        ("x" * 200, "x" * 60, False),
+        ("\u6f22" * 20, "\u6f22" * 100, True),
+        (None, "nightly", False),
+        ("", "nightly", False),
+    ],
+)
+def test_an_event_with_a_long_name_is_found_by_its_beginning(known: str | None, wanted: str, same: bool) -> None:
+    assert is_event(known, wanted) is same

@@ -6,7 +6,7 @@ import fnmatch
 from dataclasses import dataclass
 
 from sqsjkr.runs import Run
-from sqsjkr.views.model import RunLine
+from sqsjkr.views.model import RunLine, is_event
 from sqsjkr.views.story import line_of
 from sqsjkr.views.viewer import Viewer
 
@@ -27,7 +27,7 @@ class Filter:
     def lets_through(self, run: Run) -> bool:
         """Whether an ending is wanted."""
         return (
-            (not self.event or fnmatch.fnmatchcase(run.event_id, self.event))
+            (not self.event or fnmatch.fnmatchcase(run.event_id, self.event) or is_event(run.event_id, self.event))
             and (not self.lock or run.lock_id == self.lock)
             and (not self.host or run.host == self.host)
         )

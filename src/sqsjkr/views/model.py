@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+SURELY_WHOLE = 57
+"""Bytes below which no event id is cut anywhere: lists keep 60, and a character has four at most."""
+
 
 class State(StrEnum):
     """Where a job is."""
@@ -362,6 +365,13 @@ def as_json(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 3)
     return value.value if isinstance(value, StrEnum) else value
+
+
+def is_event(known: str | None, wanted: str) -> bool:
+    """Whether an event is the one that is wanted; of a long name, lists and heartbeats keep the beginning only."""
+    if known is None or known == wanted:
+        return known is not None
+    return len(known.encode()) >= SURELY_WHOLE and wanted.startswith(known)
 
 
 def timestamp(seconds: float | None) -> str | None:

@@ -11,7 +11,7 @@ from sqsjkr.errors import InvalidJob
 from sqsjkr.job import decode
 from sqsjkr.outcome import Outcome
 from sqsjkr.runs import Run, shortened
-from sqsjkr.views.model import JobStory, PastAttempt, QueueView, RunLine, State, Waiting, WorkerView
+from sqsjkr.views.model import JobStory, PastAttempt, QueueView, RunLine, State, Waiting, WorkerView, is_event
 from sqsjkr.views.picture import Picture, worker_of
 from sqsjkr.views.source import ClaimRow
 from sqsjkr.views.viewer import Viewer
@@ -128,8 +128,8 @@ async def _of_event(glance: _Glance, event_id: str) -> Told | None:
     goes_on = again is not None and (not endings or (again.ended_at or 0.0) > endings[0].ended_at)
     seen = await glance.picture()
     candidates = (
-        *(run.message_id for run in reversed(seen.running) if run.event_id == event_id),
-        *(wait.oldest_message_id for wait in seen.waiting if wait.oldest_event_id == event_id),
+        *(run.message_id for run in reversed(seen.running) if is_event(run.event_id, event_id)),
+        *(wait.oldest_message_id for wait in seen.waiting if is_event(wait.oldest_event_id, event_id)),
         *await glance.viewer.queue.of_event(event_id),
         *([again.message_id] if again and goes_on else []),
         *(line.message_id for line in endings),
