@@ -60,6 +60,7 @@ def test_which_job_failed_and_why(place: Place, daemon: Callable[..., Daemon]) -
     line = status.out.splitlines()[0]
     assert line.startswith("FAIL  event nightly  all of the last 3 failed, the first of them ")
     assert line.endswith("no such column: created_on; next: sqsjkr explain nightly")
+    assert "jobs " not in status.out, "said once"
 
     assert [run["message_id"] for run in place.look("runs", "--event", "thumbs")] == [good], "by its name, at once"
     servers.wait_until(lambda: len(place.look("runs", "--failed")) == 3, description="the failures were listed")

@@ -213,3 +213,14 @@ def test_a_lock_that_is_held_for_three_times_the_usual_time_is_named(held: float
     assert worst(verdicts) is level
     if level is Level.FAIL:
         assert verdicts[0].text == "held for 13m20s by index (usually 4m); 1 job waits, the oldest for 10s"
+
+
+@pytest.mark.parametrize(("failed", "is_said"), [(2, False), (3, True)])
+def test_jobs_without_a_name_that_fail_are_counted(failed: int, is_said: bool) -> None:
+    newest = RunLine(ended_at=NOW - 90, message_id="m", outcome="errored", last_line="no such file")
+    verdicts = judge(picture(worker()), Recent(others=failed, newest_other=newest))
+    found = [verdict for verdict in verdicts if verdict.subject == "jobs"]
+    assert bool(found) is is_said
+    if found:
+        text = "3 have failed within an hour, the newest 1m30s ago: m: no such file"
+        assert (found[0].level, found[0].text, found[0].next) == (Level.WARN, text, "sqsjkr runs --failed --since 1h")

@@ -286,7 +286,7 @@ class Verdict:
 
     level: Level
     subject: str
-    """``event``, ``lock``, ``worker``, ``queue``, ``dead letters``, ``fleet``."""
+    """``event``, ``jobs``, ``lock``, ``worker``, ``queue``, ``dead letters``, ``fleet``."""
     name: str
     """Which one; "" where there is only one."""
     text: str

@@ -15,7 +15,7 @@ from sqsjkr.views.source import AHEAD
 from sqsjkr.views.story import line_of
 from sqsjkr.views.viewer import Viewer
 
-DAY = 86_400.0
+DAY, HOUR = 86_400.0, 3_600.0
 NEWEST_FAILURES = 100
 EVENTS = 5
 """Events that are looked at more closely."""
@@ -45,6 +45,9 @@ class Recent:
     """What was found."""
 
     failing: tuple[Failing, ...] = ()
+    others: int = 0
+    """How many jobs failed in the last hour that are of none of these events; of the newest ``NEWEST_FAILURES``."""
+    newest_other: RunLine | None = None
     usual: dict[str, float] = field(default_factory=dict)
     """Seconds that jobs of an event usually take: the median of those that succeeded."""
 
@@ -56,11 +59,14 @@ async def look(viewer: Viewer, seen: Picture) -> Recent:
     """
     failures: Counter[str] = Counter()
     newest: dict[str, Run] = {}
+    lately: list[Run] = []
     looked_at = 0
     async for run in viewer.source.endings(viewer.fleet, since=seen.at - DAY, until=seen.at + AHEAD, failed=True):
         if run.event_id and run.event_id != run.message_id:
             failures[run.event_id] += 1
             newest.setdefault(run.event_id, run)
+        if (run.ended_at or 0.0) > seen.at - HOUR:
+            lately.append(run)
         looked_at += 1
         if looked_at == NEWEST_FAILURES:
             break
@@ -77,7 +83,10 @@ async def look(viewer: Viewer, seen: Picture) -> Recent:
         seconds = [run.seconds for run in of_event.endings if _counts(run)]
         if seconds:
             usual[event_id] = statistics.median(each for each in seconds if each is not None)
-    return Recent(failing=tuple(failing), usual=usual)
+    named = {each.event_id for each in failing}
+    others = [run for run in lately if run.event_id not in named]
+    newest_other = line_of(others[0]) if others else None
+    return Recent(failing=tuple(failing), others=len(others), newest_other=newest_other, usual=usual)
 
 
 def _failing(event_id: str, runs: Sequence[Run]) -> Failing | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from sqsjkr.leases.budget import STANDARD
 from sqsjkr.views.model import Level, Life, LockView, Verdict, WorkerView, lasting
 from sqsjkr.views.picture import Picture
-from sqsjkr.views.recent import Recent
+from sqsjkr.views.recent import IN_A_ROW, Recent
 
 LONG = 3600.0
 """Seconds that a lock may be held while jobs wait for it, where nobody knows how long is usual."""
@@ -30,6 +30,7 @@ def judge(seen: Picture, recent: Recent = Recent(), *, stuck: bool = False) -> l
     """
     found = [
         *_events(seen, recent),
+        *_jobs(seen, recent),
         *_locks(seen, recent),
         *_workers(seen),
         *_orders(seen),
@@ -64,6 +65,18 @@ def _events(seen: Picture, recent: Recent) -> Iterator[Verdict]:
         text = f"{number} failed, the first of them {lasting(seen.at - failing.since_at)} ago; the newest: {why}"
         after = f"sqsjkr explain {shlex.quote(failing.event_id)}"
         yield Verdict(level=Level.FAIL, subject="event", name=failing.event_id, text=text, next=after)
+
+
+def _jobs(seen: Picture, recent: Recent) -> Iterator[Verdict]:
+    """Tell of failures that are of no event that fails again and again."""
+    newest = recent.newest_other
+    if newest is None or recent.others < IN_A_ROW:
+        return
+    name = newest.message_id if newest.event_id in {None, newest.message_id} else newest.event_id
+    why = newest.last_line or newest.detail or newest.outcome
+    ago = lasting(seen.at - newest.ended_at)
+    text = f"{recent.others} have failed within an hour, the newest {ago} ago: {name}: {why}"
+    yield Verdict(level=Level.WARN, subject="jobs", name="", text=text, next="sqsjkr runs --failed --since 1h")
 
 
 def _locks(seen: Picture, recent: Recent) -> Iterator[Verdict]:
