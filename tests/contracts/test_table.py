@@ -486,7 +486,7 @@ class TestOnDynamoDB(TableContract):
         assert isinstance(refused, Row)
         assert refused.holder == Holder(event_id="hourly")
 
-    async def test_a_lock_that_was_given_back_keeps_no_trace_of_its_holder(
+    async def test_a_lock_that_was_given_back_is_free_and_keeps_who_held_it_last(
         self, table: Table, dynamodb_fleet: Fleet
     ) -> None:
         await table.take_lock("report", "a/1", "nightly", over=None, message_id="m-1")
@@ -494,7 +494,9 @@ class TestOnDynamoDB(TableContract):
         row = dynamodb_fleet.dynamodb(
             "GetItem", TableName=dynamodb_fleet.table, Key={"Id": {"S": "report"}, "Type": {"S": "lock"}}
         )["Item"]
-        assert set(row) == {"Id", "Type", "Fence", "Expired", "Released"}
+        assert not {"EventId", "Owner"} & set(row)
+        assert (row["Released"]["S"], row["Attempt"]["S"], row["Message"]["S"]) == ("a/1", "1", "m-1")
+        assert await table.take_lock("report", "b/1", "hourly", over=None, message_id="m-2") == 2
 
     async def test_a_go_daemon_that_deletes_our_lock_row_makes_it_free(self, table: Table, go: GoDaemon) -> None:
         await table.take_lock("report", "a/1", "event", over=None)

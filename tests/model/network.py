@@ -107,6 +107,10 @@ class Wire(Table):
         row: Row = await self._send(lambda: self._table.cancel_claim(message_id, by, over=over))
         return row
 
+    async def cancelled_by(self, message_id: str) -> str:
+        by: str = await self._send(lambda: self._table.cancelled_by(message_id))
+        return by
+
     async def stop_claim(self, message_id: str, by: str) -> Row | None:
         row: Row | None = await self._send(lambda: self._table.stop_claim(message_id, by))
         return row
