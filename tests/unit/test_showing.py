@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqsjkr.cli import explain
 from sqsjkr.cli.options import add_since, add_watch
 from sqsjkr.cli.showing import json_line, safe
-from sqsjkr.views.model import JobStory, State, lasting
+from sqsjkr.views.model import JobStory, Life, State, WorkerView, lasting
 from sqsjkr.views.story import Told
 
 
@@ -118,3 +118,32 @@ def test_the_end_of_a_long_output_is_shown_and_where_the_rest_is() -> None:
     assert shown("the end\n", 5000)[1:] == [f"(the end of 5000 bytes; {rest})"]
     line, _ = shown("x" * 60_000, 60_000)
     assert len(line) < 1100
+
+
+@pytest.mark.parametrize(
+    ("life", "head"),
+    [
+        (Life.BUSY, "message m: it runs"),
+        (Life.IDLE, "message m: it runs"),  # it has taken the job since its last heartbeat
+        (Life.SILENT, "message m: its worker is silent"),
+        (Life.LOST, "message m: its worker is lost"),
+    ],
+)
+def test_a_job_runs_unless_its_worker_may_be_dead(life: Life, head: str) -> None:
+    worker = WorkerView(
+        worker="aaaaaaaa",
+        queue="jobs",
+        host="host-1",
+        pid=1,
+        version="1",
+        started_at=0.0,
+        life=life,
+        slots=1,
+        busy=1,
+        ready=0,
+        waiting=0,
+        last_heartbeat_at=10.0,
+    )
+    lines = explain._lines(Told(story=JobStory(message_id="m", state=State.RUNNING), at=60.0, worker=worker))
+    assert lines[0] == head
+    assert any("for 50s: if it is dead" in line for line in lines) is ("runs" not in head)

@@ -10,7 +10,7 @@ from sqsjkr.cli.runs import rows_of
 from sqsjkr.cli.showing import moment, safe, table
 from sqsjkr.cli.viewing import Shown, show
 from sqsjkr.outcome import Outcome, Settlement
-from sqsjkr.views.model import JobStory, Life, State, lasting
+from sqsjkr.views.model import JobStory, State, lasting
 from sqsjkr.views.story import Told, tell
 from sqsjkr.views.viewer import Viewer
 
@@ -93,9 +93,7 @@ def _state(told: Told) -> str:
     if story.state is State.ENDED:
         return story.outcome or "it has ended; its worker kept no facts"
     if story.state is State.RUNNING:
-        return (
-            "it runs" if told.worker is None or told.worker.life is Life.BUSY else f"its worker is {told.worker.life}"
-        )
+        return f"its worker is {told.worker.life}" if told.worker and told.worker.life.may_be_dead else "it runs"
     return "it waits" if story.state is State.WAITING else "it is on the queue"
 
 
@@ -165,7 +163,7 @@ def _now(told: Told) -> list[tuple[str, str | None]]:
 def _silence(told: Told) -> str | None:
     """Say what becomes of the job of a worker that may be dead."""
     worker = told.worker
-    if worker is None or worker.life is Life.BUSY or worker.last_heartbeat_at is None:
+    if worker is None or not worker.life.may_be_dead or worker.last_heartbeat_at is None:
         return None
     since = lasting(told.at - worker.last_heartbeat_at)
     return f"its worker is {worker.life}, for {since}: if it is dead, another one runs the job from its beginning"

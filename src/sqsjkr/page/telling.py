@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.page.words import lasting, tone
-from sqsjkr.views.model import JobStory, Life, State
+from sqsjkr.views.model import JobStory, State
 from sqsjkr.views.story import Told
 
 _FATES = {
@@ -46,7 +46,7 @@ def state(told: Told) -> tuple[str, str]:
     story = told.story
     if story.state is State.ENDED:
         return (story.outcome or "ended", tone(story.outcome or ""))
-    if story.state is State.RUNNING and told.worker is not None and told.worker.life is not Life.BUSY:
+    if story.state is State.RUNNING and told.worker is not None and told.worker.life.may_be_dead:
         return (f"its worker is {told.worker.life.value}", "bad")
     return (story.state.value, {State.RUNNING: "good", State.WAITING: "warn"}.get(story.state, "mute"))
 

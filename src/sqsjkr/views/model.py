@@ -44,6 +44,11 @@ class Life(StrEnum):
     LOST = "lost"
     """It is dead, or did not answer a call."""
 
+    @property
+    def may_be_dead(self) -> bool:
+        """Whether what it holds may have to be taken over. An idle worker may have taken a job since it last beat."""
+        return self in {Life.SILENT, Life.LOST}
+
 
 class Level(StrEnum):
     """How bad a verdict is; the worst first."""
