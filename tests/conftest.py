@@ -65,15 +65,7 @@ def dynamodb_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def aws_env(aws_url: str) -> dict[str, str]:
     """The environment for a daemon: the server, keys that open nothing, none of the developer's own settings."""
-    return servers.clean_environment() | {
-        "AWS_ENDPOINT_URL": aws_url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
+    return servers.aws_environment(aws_url)
 
 
 @pytest.fixture

@@ -99,6 +99,19 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and k.lower() not in proxies}
 
 
+def aws_environment(url: str) -> dict[str, str]:
+    """The environment for a daemon: the server, keys that open nothing, none of the developer's own settings."""
+    return clean_environment() | {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
 def call(
     url: str, service: str, operation: str, payload: Mapping[str, Any], *, timeout: float = PATIENCE
 ) -> tuple[int, dict[str, Any]]:

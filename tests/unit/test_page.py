@@ -11,12 +11,12 @@ from sqsjkr.page import render, telling
 from sqsjkr.page.contents import found
 from sqsjkr.page.door import Door
 from sqsjkr.page.figures import durations, endings, slots, summary, times, waits
-from sqsjkr.page.plots import HEIGHT, WIDTH, ceiling, columns, line
+from sqsjkr.page.plots import HEIGHT, WIDTH, ceiling, ceiling_of_time, columns, line
 from sqsjkr.page.recorder import KEPT, Point, Recorder
 from sqsjkr.page.view import command
 from sqsjkr.page.words import DASH, age, exactly, lasting, size, tone, visible
 from sqsjkr.runs import Run
-from sqsjkr.views.model import JobStory, PastAttempt, ScaleSignal, State, Waiting
+from sqsjkr.views.model import JobStory, Life, PastAttempt, ScaleSignal, State, Waiting, WorkerView
 from sqsjkr.views.story import Told
 
 
@@ -84,6 +84,14 @@ def test_what_is_put_into_a_template_is_escaped() -> None:
 @pytest.mark.parametrize(("value", "top"), [(0, 1), (0.3, 0.5), (1, 1), (7, 10), (20, 20), (21, 50), (1001, 2000)])
 def test_an_axis_ends_at_a_round_number_above_all_values(value: float, top: float) -> None:
     assert ceiling(value) == pytest.approx(top)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "top"),
+    [(0, "0.01s"), (0.3, "0.5s"), (8, "10s"), (45, "1m"), (340, "10m"), (3000, "1h"), (9000, "4h"), (200_000, "5d")],
+)
+def test_an_axis_of_time_ends_at_a_duration_that_reads_well(seconds: float, top: str) -> None:
+    assert lasting(ceiling_of_time(seconds)) == top
 
 
 def test_columns_stand_on_the_axis_on_top_of_each_other_and_within_the_plot() -> None:
@@ -251,6 +259,26 @@ def test_a_story_ends_with_what_follows(told: Told, last: str, label: str, dead:
     assert telling.lines(told)[-1].text == last
     assert telling.state(told)[0] == label
     assert telling.may_be_dead(told) is dead
+
+
+def test_the_job_of_a_silent_worker_is_said_to_run_again_if_that_one_is_dead() -> None:
+    worker = WorkerView(
+        worker="w",
+        queue="q",
+        host="a",
+        pid=1,
+        version="2",
+        started_at=NOW - 99,
+        life=Life.SILENT,
+        slots=1,
+        busy=1,
+        ready=0,
+        waiting=0,
+        last_heartbeat_at=NOW - 20,
+    )
+    told = Told(story=JobStory(message_id="m", state=State.RUNNING, began_at=NOW - 30), at=NOW, worker=worker)
+    assert telling.state(told) == ("its worker is silent", "bad")
+    assert "another one runs the job from its beginning" in telling.lines(told)[-2].text
 
 
 def test_an_attempt_that_was_cut_off_stands_before_the_newest_one() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from sqsjkr.outcome import Outcome
-from sqsjkr.page.plots import Key, Plot, ceiling, columns, line
+from sqsjkr.page.plots import Key, Plot, ceiling, ceiling_of_time, columns, line
 from sqsjkr.page.recorder import Point
 from sqsjkr.page.words import clock_time, exactly, lasting, tone
 from sqsjkr.runs import Run
@@ -84,7 +84,7 @@ def endings(runs: Sequence[Run], now: float) -> Plot:
 def durations(runs: Sequence[Run]) -> Plot:
     """Plot how long the last runs took, the oldest on the left. ``runs``: the newest first."""
     timed = [(run, run.seconds) for run in reversed(runs) if run.seconds is not None]
-    top = ceiling(max((seconds for _, seconds in timed), default=1.0))
+    top = ceiling_of_time(max((seconds for _, seconds in timed), default=1.0))
     return Plot(
         name="plot-durations",
         title="How long the last runs took",
@@ -109,7 +109,7 @@ def durations(runs: Sequence[Run]) -> Plot:
 def waits(runs: Sequence[Run]) -> Plot:
     """Plot how long the last runs waited, from being sent to their start. ``runs``: the newest first."""
     known = [(run, waited) for run in reversed(runs) if (waited := waited_seconds(run)) is not None]
-    top = ceiling(max((waited for _, waited in known), default=1.0))
+    top = ceiling_of_time(max((waited for _, waited in known), default=1.0))
     return Plot(
         name="plot-waits",
         title="How long they had waited",
@@ -133,7 +133,7 @@ def times(runs: Sequence[Run], now: float) -> Plot:
     first = (now // MINUTE - MINUTES + 1) * MINUTE
     waited = _medians([(run.ended_at or 0.0, waited_seconds(run)) for run in runs], first)
     ran = _medians([(run.ended_at or 0.0, run.seconds) for run in runs], first)
-    top = ceiling(max((*waited.values(), *ran.values()), default=1.0))
+    top = ceiling_of_time(max((*waited.values(), *ran.values()), default=1.0))
     return Plot(
         name="plot-times",
         title="Wait and duration",

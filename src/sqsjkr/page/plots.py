@@ -9,6 +9,14 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 640.0, 120.0
 """The units of a plot's own coordinates; the page scales it to its column."""
 
+_MINUTE, _HOUR = 60, 3600
+_TIMES = (
+    *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30),
+    *(_MINUTE * number for number in (1, 2, 5, 10, 20, 30)),
+    *(_HOUR * number for number in (1, 2, 4, 8, 12, 24)),
+)
+"""Seconds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
@@ -75,6 +83,11 @@ def ceiling(value: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-9))
+
+
+def ceiling_of_time(seconds: float) -> float:
+    """Return a duration that reads well and is at least this one: so many seconds, minutes, hours or days."""
+    return next((step for step in _TIMES if seconds <= step), None) or (86_400 * ceiling(seconds / 86_400))
 
 
 def columns(stacks: Sequence[Sequence[tuple[str, float, str]]], *, top: float, gap: float = 0.15) -> tuple[Bar, ...]:

@@ -17,7 +17,7 @@ _FATES = {
     Settlement.KEEP: "Its message waits with a worker.",
 }
 UNKNOWN = (
-    "No worker has met it yet: it is on the queue, or delayed.",
+    "Or it waits for a lock, behind the job that “Now” names.",
     "Or its facts are no longer kept.",
     "Or a worker of release 1.0 or a Go daemon ran it, which keep none.",
     "Or it is on the dead-letter queue, or was sent to another queue.",
@@ -37,7 +37,7 @@ def lines(told: Told) -> list[Line]:
     """Tell a story from its beginning to what follows."""
     story = told.story
     if story.state is State.UNKNOWN:
-        return [Line(text) for text in UNKNOWN]
+        return [Line(f"No worker has met it yet: it is on the queue{_depth(told)}, or delayed."), *map(Line, UNKNOWN)]
     return [*_sent(story), *_earlier(story), *_newest(told), *_waits(told), *_follows(told)]
 
 
@@ -73,6 +73,14 @@ def _earlier(story: JobStory) -> Iterator[Line]:
         yield Line(text, attempt.began_at, "warn")
 
 
+def _depth(told: Told) -> str:
+    """Say what is known of the queue on which a job may be."""
+    if (queue := told.queue) is None:
+        return ""
+    paused = f", which {queue.paused.by} has paused" if queue.paused else ""
+    return f" ({queue.visible} visible, {queue.hidden} with workers or delayed){paused}"
+
+
 def _newest(told: Told) -> Iterator[Line]:
     story = told.story
     number = len(story.attempts) + 1
@@ -90,24 +98,37 @@ def _waits(told: Told) -> Iterator[Line]:
     if wait is None:
         return
     holder = f", held by {wait.held_by_event_id or 'a job'} on {wait.held_by_host}" if wait.held_by_host else ""
-    what = f"lock {wait.lock_id}" if wait.lock_id else "a verdict about another worker's claim"
+    what = f"lock {wait.lock_id}" if wait.lock_id else "its first delivery, which another worker runs"
     yield Line(f"since then it waits for {what}{holder}; worker {wait.worker} on {wait.host} has it", wait.oldest_at)
 
 
 def _follows(told: Told) -> Iterator[Line]:
     """Say what comes next."""
     story = told.story
+    if story.state is State.ENDED and story.began_at is None and told.cancelled_by:
+        yield Line("It never started. Its message goes at its next delivery.")
+        return
     if story.state is State.ENDED:
         if outcome := Outcome.of(story.outcome) if story.outcome else None:
             yield Line(_FATES[outcome.settlement])
         return
     if story.state is State.RUNNING:
+        yield from _silence(told)
         yield Line(f"Its end is ordered by {told.stop}.", tone="warn") if told.stop else Line("It runs.")
         return
-    if told.failures or told.crashes:
-        yield Line(f"It has failed {told.failures} times, and {told.crashes} workers died with it.", tone="warn")
+    for what, number in (("It has failed", told.failures), ("Its worker has died", told.crashes)):
+        if number:
+            yield Line(f"{what} {'once' if number == 1 else f'{number} times'}.", tone="warn")
     if told.waiting is None:
         yield Line(_due(told))
+
+
+def _silence(told: Told) -> Iterator[Line]:
+    """Say what becomes of the job of a worker that may be dead."""
+    worker = told.worker
+    if worker is not None and worker.life.may_be_dead and worker.last_heartbeat_at is not None:
+        text = f"Its worker is {worker.life.value}: if it is dead, another one runs the job from its beginning."
+        yield Line(text, worker.last_heartbeat_at, "bad")
 
 
 def _due(told: Told) -> str:
