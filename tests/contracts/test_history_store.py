@@ -85,7 +85,7 @@ class HistoryContract:
         assert [run.message_id for run in some] == ["m25", "m24", "m23", "m22", "m21", "m20"]
 
     async def test_a_line_says_what_ended_how_and_where(self, kept: Kept) -> None:
-        kept.history.ended(a_run(1, event_id="nightly", lock_id="report"))
+        kept.history.ended(a_run(1, event_id="nightly", lock_id="report", sent_at=NOON - 5.5))
         kept.history.ended(a_run(2, at=1.0, outcome="errored", output="a\nb\nKeyError: 'x'\n\n", command="exit 3"))
         kept.history.ended(a_run(3, at=2.0, outcome="errored", exit_status=None, signal=9))
         await kept.history.close()
@@ -97,6 +97,7 @@ class HistoryContract:
             "succeeded",
         )
         assert (good.begun_at, good.ended_at, good.seconds, good.exit_status) == (NOON - 1.5, NOON, 1.5, 0)
+        assert good.sent_at == pytest.approx(NOON - 5.5), "so it had waited 4 seconds"
         assert (errored.exit_status, errored.signal, killed.exit_status, killed.signal) == (3, None, None, 9)
         assert good.output == ""
         (_, errored) = await kept.lines(failed=True)
@@ -297,9 +298,8 @@ class TestOnDynamoDB(HistoryContract):
 
     async def test_a_page_costs_one_write_unit(self, kept: Kept, dynamodb_fleet: Fleet) -> None:
         for number in range(25):
-            kept.history.ended(
-                a_run(number, at=float(number), message_id=str(uuid.uuid4()), event_id=f"thumbnail-{number}")
-            )
+            facts = {"message_id": str(uuid.uuid4()), "event_id": f"thumbnail-{number}"}
+            kept.history.ended(a_run(number, at=float(number), sent_at=NOON - 9.7 - 1.237 * number**2, **facts))
         await kept.history.close()
         items = dynamodb_fleet.dynamodb("Scan", TableName=dynamodb_fleet.table)["Items"]
         pages = [item for item in items if item["Id"]["S"].startswith("runs/")]

@@ -218,7 +218,7 @@ class _Bucket:
 
 
 def _entry(run: Run, begun: float) -> list[Any]:
-    """What a page says of an ending: id, when, how, how long, what; trailing blanks are left out."""
+    """What a page says of an ending: id, when, how, how long, what, why, its wait; trailing blanks are left out."""
     entry = [
         run.message_id,
         round(1000 * ((run.ended_at or begun) - begun)),
@@ -228,10 +228,18 @@ def _entry(run: Run, begun: float) -> list[Any]:
         facts.cut(run.lock_id, _LONGEST_NAME),
         run.exit_status if run.signal is None else -run.signal,
         _why(run),
+        _waited(run),
     ]
     while entry[-1] in {"", None}:
         entry.pop()
     return entry
+
+
+def _waited(run: Run) -> int | None:
+    """Milliseconds from its message's sending to its command's start."""
+    if not run.sent_at or run.seconds is None or run.ended_at is None:
+        return None
+    return max(0, round(1000 * (run.ended_at - run.seconds - run.sent_at)))
 
 
 def _is_named(run: Run) -> bool:
@@ -257,15 +265,17 @@ def page_of(item: Mapping[str, Any], queue: str) -> list[Run]:
 
 
 def _run(entry: list[Any], begun: float, host: str, queue: str) -> Run:
-    message_id, later, outcome, took, event_id, lock_id, status, line = (*entry, *(None,) * 8)[:8]
+    message_id, later, outcome, took, event_id, lock_id, status, line, waited = (*entry, *(None,) * 9)[:9]
     ended_at = begun + later / 1000
+    begun_at = None if took is None else ended_at - took / 1000
     return Run(
         message_id=str(message_id),
         event_id=event_id or "",
         lock_id=lock_id or "",
         host=host,
         queue=queue,
-        begun_at=None if took is None else ended_at - took / 1000,
+        sent_at=0.0 if begun_at is None or waited is None else begun_at - waited / 1000,
+        begun_at=begun_at,
         ended_at=ended_at,
         seconds=None if took is None else took / 1000,
         outcome=str(outcome),
