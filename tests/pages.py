@@ -43,12 +43,12 @@ class Page:
         method: str = "GET",
         *,
         form: Mapping[str, str] | None = None,
+        body: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request, with the cookie if there is one; redirects are not followed."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         sent = {"Cookie": self.cookie} if self.cookie else {}
-        body = None
         if form is not None:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
             body = urlencode(form)

@@ -172,6 +172,40 @@ def test_a_wrong_address_is_answered_with_what_is_wrong(local: Page, path: str, 
     assert (again.status, words in again.json["error"]) == (status, True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("multipart/form-data; boundary=x", "garbage", 400),
+        ("application/x-www-form-urlencoded", f"id={'a' * 300_000}", 413),
+    ],
+)
+def test_a_form_that_no_browser_sends_is_refused_like_everything_else(
+    local: Page, kind: str, body: str, status: int
+) -> None:
+    answer = local.ask("/dead/drop", "POST", body=body, headers={**OWN, "Content-Type": kind})
+    assert answer.status == status
+    assert "Content-Security-Policy" in answer.headers
+    assert "Traceback" not in answer.text
+
+
+def test_a_stranger_cannot_write_on_the_operators_terminal(
+    capfd: pytest.CaptureFixture[str], start_page: StartPage, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "store")
+    subprocess.run([sys.executable, "-m", "sqsjkr", "send", "--local", store, "true"], check=True)
+    page = start_page("--local", store)
+    for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"\x1b[2J\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", page.port)) as stranger:
+            stranger.sendall(nonsense)
+            assert b" 400 " in stranger.recv(1000)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_cookie_that_is_no_text_is_not_the_right_one(local: Page) -> None:
+    answer = Page(local.url).ask("/", headers={"Cookie": f"sqsjkr_{local.port}=\xff"})
+    assert (answer.status, "Traceback" in answer.text) == (403, False)
+
+
 # Only looking
 
 

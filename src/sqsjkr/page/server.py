@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -21,6 +22,7 @@ from sqsjkr.page.door import HEADERS, Door, Refusal
 from sqsjkr.page.following import Following, Said
 from sqsjkr.page.orders import ORDERS, BadForm, Form, Office, Pens
 from sqsjkr.page.view import BadQuery, Command, Missing, Query, Room, View
+from sqsjkr.page.words import visible
 
 HOST = "127.0.0.1"
 LARGEST_FORM = 262_144
@@ -28,6 +30,12 @@ LARGEST_FORM = 262_144
 MENU = (("/", "Now"), ("/failures", "Failures"), ("/runs", "Runs"), ("/locks", "Locks"), ("/fleet", "Fleet"))
 _STATIC = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _STATUS = {BadQuery: 400, BadForm: 400, Missing: 404, NoDeadLetters: 404, BackendUnavailable: 503}
+
+
+_SILENT = logging.getLogger(__name__)
+"""What aiohttp says of requests that are no HTTP: any user of the host could fill the operator's terminal with it."""
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
 
 
 class PageServer:
@@ -62,7 +70,7 @@ class PageServer:
         """Listen on loopback. With port 0 the system chooses one. Raises ``BindError``."""
         application = web.Application(client_max_size=LARGEST_FORM)
         application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, logger=_SILENT)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, HOST, self._port).start()
@@ -85,7 +93,7 @@ class PageServer:
         except web.HTTPException as refused:  # aiohttp's own, such as a form that is too large
             response = _closed(Refusal(refused.status, refused.reason.lower()))
         except Exception as defect:  # noqa: BLE001 - an error of ours must not show more than its name
-            sys.stderr.write(f"{''.join(traceback.format_exception(defect))}\n")
+            sys.stderr.write(f"{visible(''.join(traceback.format_exception(defect)))}\n")
             response = _closed(Refusal(500, f"this is an error of sqsjkr: {type(defect).__name__}; see its terminal"))
         response.headers.update(HEADERS)
         response.headers[hdrs.SERVER] = "sqsjkr"
@@ -145,7 +153,10 @@ class PageServer:
             return _closed(Refusal(404, "there is no such order"))
         if self._office is None:
             return _closed(Refusal(403, "this page was started with --read-only: it gives no orders"))
-        sent = await request.post()
+        try:
+            sent = await request.post()
+        except ValueError:  # no browser sends it
+            return _closed(Refusal(400, "this is no form"))
         form = Form({name: [str(value) for value in sent.getall(name)] for name in sent})
         try:
             said = await order(self._office, form)
