@@ -40,7 +40,7 @@ class Answer:
     holder: Holder = Holder()  # noqa: RUF009 - immutable
     """BUSY: who runs it, as far as that is known."""
     cancelled_by: str = ""
-    """DONE: the job never ran, or was ended, by this operator's order."""
+    """DONE: by this operator's order, and no attempt has reported it: the job never ran, or its worker died."""
     earlier: tuple[Earlier, ...] = ()
     """FRESH: what is known of earlier attempts, oldest first."""
 

@@ -185,6 +185,7 @@ class Remembering:
         await table.cancel_claim("m", "alice")
         assert await begin(here, "a") == Answer(claim=Claim.DONE, cancelled_by="alice")
 
+
     async def test_a_claim_with_a_key_of_its_own_is_cancelled_by_the_id_of_its_message(
         self, table: Table, here: TableThrottler
     ) -> None:
@@ -197,6 +198,14 @@ class Remembering:
             assert await here.begin(again, attempt, age=90.0) == Answer(claim=Claim.DONE, cancelled_by="alice")
         other = Run(message_id="n", claim_key="jti:deploy/2", attempt="d")
         assert await here.begin(other, "d", age=0.0) == Answer(claim=Claim.FRESH), "of another message"
+
+    async def test_a_copy_of_a_job_that_was_cancelled_while_it_ran_is_a_duplicate(self, here: TableThrottler) -> None:
+        """The attempt that ran has reported it: it must not be counted, kept and told a second time."""
+        await begin(here, "a")
+        ended = Run(message_id="m", outcome="cancelled", sent_at=1.0, begun_at=2.0, ended_at=3.0, cancelled_by="alice")
+        await here.end(ended, "a")
+        assert await begin(here, "b") == Answer(claim=Claim.DONE)
+
 
     async def test_a_job_whose_worker_died_under_an_order_to_stop_never_runs_again(self, table: Table) -> None:
         dead, here = TableThrottler(table, Session(table)), Watcher(table)

@@ -129,8 +129,9 @@ def test_a_copy_of_a_cancelled_job_is_not_run(
     cancel(job)
     a.wait_for_line("cancelled by")
     is_over(fleet)
-    b.wait_for_line(lambda line: "has left the queue" in line or "message.duplicate" in line or " duplicate " in line)
+    b.wait_for_line(lambda line: "has left the queue" in line or ": duplicate " in line)
     assert history.jobs("begin") == ["job"]
+    assert "before it started" not in b.stderr, "one end is reported once"
 
 
 def test_an_order_whose_answer_is_lost_is_obeyed_once(

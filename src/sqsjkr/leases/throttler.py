@@ -122,7 +122,7 @@ class TableThrottler(Leased, Throttler):
     def _answer(self, row: Row, me: str, age: float) -> Answer:
         if row.done:
             owed = from_note(row.owed) if row.owed else None
-            return Answer(claim=Claim.DONE, cancelled_by=row.cancelled_by, owed=owed)
+            return Answer(claim=Claim.DONE, cancelled_by="" if _has_reported(row) else row.cancelled_by, owed=owed)
         if row.owner == me:
             earlier = row.run.earlier if row.run else ()
             return Answer(claim=Claim.FRESH, failures=row.failures, crashes=row.crashes, earlier=earlier)
@@ -132,3 +132,8 @@ class TableThrottler(Leased, Throttler):
         return Answer(
             claim=Claim.BUSY, alive_at=alive_at, holder=holder_of(row, self._session) if row.owner else Holder()
         )
+
+
+def _has_reported(row: Row) -> bool:
+    """Whether an attempt has reported this end of the job. Of one that was cancelled before it started, none has."""
+    return row.run is not None and row.run.ended_at is not None
