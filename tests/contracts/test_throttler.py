@@ -185,7 +185,6 @@ class Remembering:
         await table.cancel_claim("m", "alice")
         assert await begin(here, "a") == Answer(claim=Claim.DONE, cancelled_by="alice")
 
-
     async def test_a_claim_with_a_key_of_its_own_is_cancelled_by_the_id_of_its_message(
         self, table: Table, here: TableThrottler
     ) -> None:
@@ -205,7 +204,6 @@ class Remembering:
         ended = Run(message_id="m", outcome="cancelled", sent_at=1.0, begun_at=2.0, ended_at=3.0, cancelled_by="alice")
         await here.end(ended, "a")
         assert await begin(here, "b") == Answer(claim=Claim.DONE)
-
 
     async def test_a_job_whose_worker_died_under_an_order_to_stop_never_runs_again(self, table: Table) -> None:
         dead, here = TableThrottler(table, Session(table)), Watcher(table)

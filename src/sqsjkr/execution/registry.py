@@ -103,8 +103,10 @@ class Registry:
         return self._lost_since
 
     def _end_unproven(self, running: _Running) -> None:
-        if running.command.interrupted is None:
+        command = running.command
+        is_new = command.interrupted is None
+        command.interrupt(Reason.LEASE, kill_after=min(self._budget.kill_patience, self._kill_after))
+        if is_new and command.interrupted is not None:  # else it has ended by itself, and that is not reported yet
             attempt = running.attempt
             text = f"{attempt.label}: ending it, since its lease can't be proven any more"
             emit(Event.LEASE_LOST, text, **attempt.facts)
-        running.command.interrupt(Reason.LEASE, kill_after=min(self._budget.kill_patience, self._kill_after))

@@ -195,7 +195,8 @@ class _Watch:
         self._look_every = look_every
         self._status: int | None = None
         self._killed: set[int] = set()
-        self._born = clock.now()
+        self._born = self._looked = clock.now()
+        self._patient_until = float("-inf")
 
     def until_it_ends(self) -> int:
         try:
@@ -239,11 +240,25 @@ class _Watch:
         """Why the worker counts as dead, "" if it is well."""
         now = clock.now()
         last, deadline = self._shared.last_heartbeat()
+        if self._slept_alone(now, last):
+            return ""
         if now > deadline > 0:
             return "has not ended jobs whose lease it cannot prove"
         if now - (last or self._born) > self._silence:
             return f"has been silent for {self._silence:g}s"
         return ""
+
+    def _slept_alone(self, now: float, last: float) -> bool:
+        """Whether this process stood still (SIGSTOP, a starved host) while the worker went on, which has its turn then.
+
+        It may wait for the news of jobs that have ended. Once in a while only, so that a host that is short of time
+        keeps no worker alive that has to go.
+        """
+        lag = 2 * self._look_every
+        if now - self._looked > lag > now - last and now - self._patient_until > self._silence:
+            self._patient_until = now + lag
+        self._looked = now
+        return now < self._patient_until
 
     def _end_jobs(self) -> None:
         """KILL the processes of the worker's running jobs, until none is left."""
