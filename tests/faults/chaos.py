@@ -114,6 +114,8 @@ class Chaos:
         for seat in self.seats:
             if seat.daemon.is_running():
                 continue
+            if seat.refused_until > now():  # it may not start
+                seat.hurt = True
             if seat.restart_at is None:
                 self._look_at_the_exit(seat)
                 seat.restart_at = now() + self._random.uniform(0, self.plan.lease / 3)

@@ -64,6 +64,7 @@ class Seat:
         self._numbers = itertools.count(1)
         self.busy_until = 0.0  # something is being done to its processes
         self.cut_until = 0.0  # it is cut off
+        self.refused_until = 0.0  # a right is missing
         self._daemons: dict[str, daemons.Daemon] = {}
         self.start()
 
@@ -220,6 +221,7 @@ class Mischief:
                 self._without_table(seat, f"{operation} refused", seconds, unlocked=False)
             else:
                 self._disturb(seat, f"{operation} refused", seconds, again=False)
+            seat.refused_until = now() + seconds + 0.1
             rule = self._proxy.add(Fault.REFUSE, worker=seat.name, operation=operation)
             self._for_a_while([rule], seconds, f"{operation} refused", seat.worker)
 

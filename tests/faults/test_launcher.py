@@ -22,7 +22,7 @@ def test_a_frozen_launcher_that_wakes_up_after_an_outage_does_not_kill_a_worker_
     worker: StartWorker, proxy: Proxy, fleet: Fleet, history: History
 ) -> None:
     """Its jobs ended meanwhile, which the worker learns from the launcher; it can't give up their lease before."""
-    a = worker("a")
+    a = worker("a", options=("--guard_look=0.5",))  # as in the product: how long the launcher then waits depends on it
     fleet.send_job(command=history.held("locked"), lock_id="L")
     fleet.send_job(command=history.held("free"))
     for job in ("locked", "free"):

@@ -256,7 +256,7 @@ class _Watch:
         """
         lag = 2 * self._look_every
         if now - self._looked > lag > now - last and now - self._patient_until > self._silence:
-            self._patient_until = now + lag
+            self._patient_until = now + 2 * lag
         self._looked = now
         return now < self._patient_until
 
