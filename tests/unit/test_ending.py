@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -61,3 +63,16 @@ async def test_a_job_without_a_known_leader_is_looked_for_longer() -> None:
 def test_no_group_is_signalled_that_means_everybody(leader: int) -> None:
     with pytest.raises(ValueError, match="no process group"):
         process_tree.send_to_group(leader, process_tree.signal.SIGCONT)
+
+
+def test_a_process_is_signalled_where_no_descriptor_is_left_to_look_at_it(
+    sleeping: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = seen(sleeping.pid)
+
+    def unreadable(_pid: int) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(process_tree, "_read", unreadable)
+    process.send(signal.SIGKILL)
+    assert sleeping.wait() == -signal.SIGKILL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -106,7 +107,8 @@ class Sweeper:
                 seen = await self._look(asked, turns)
                 self.sweeps += 1
                 for ending in asked:
-                    ending.act_on(self._members(ending) if seen else _unseen(ending))
+                    with contextlib.suppress(OSError):  # no descriptor left: what can't be signalled is not gone
+                        ending.act_on(self._members(ending) if seen else _unseen(ending))
                     await turns.give_way()
                 self._endings = [ending for ending in self._endings if not ending.gone.done()]
                 if self._endings:

@@ -60,7 +60,10 @@ class Process(NamedTuple):
         return now is not None and (now.started, now.group) == (self.started, self.group)
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it, and no later process with its pid; if it has ended meanwhile that is no error."""
+        """Signal it, and no later process with its pid; if it has ended meanwhile that is no error.
+
+        Where it can't be looked at, it is taken for what was seen a moment ago.
+        """
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -68,8 +71,12 @@ class Process(NamedTuple):
         except (AttributeError, OSError):  # no such thing on this system, or no descriptor left
             send([self.pid], number)
             return
+        try:
+            is_another = not self.lives()
+        except OSError:  # no descriptor left to look with
+            is_another = False
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if self.lives():
+            if not is_another:
                 signal.pidfd_send_signal(handle, number)
         os.close(handle)
 
