@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -25,6 +25,8 @@ from sqsjkr import clock
 from sqsjkr.app import build_worker
 from sqsjkr.config import Config
 from sqsjkr.execution import runner
+from sqsjkr.gate import Gate
+from sqsjkr.intake.waiting_room import WaitingRoom
 from sqsjkr.leases.budget import STANDARD, LeaseBudget
 from sqsjkr.leases.locker import TableLocker
 from sqsjkr.leases.session import Session
@@ -34,6 +36,8 @@ from sqsjkr.outcome import Exit, Reason
 from sqsjkr.queue import Delivery, Hiding, QueueFacts
 from sqsjkr.resources import Resources
 from sqsjkr.telemetry.events import LOGGER
+from sqsjkr.telemetry.history import History
+from sqsjkr.telemetry.outage import Outage
 from sqsjkr.telemetry.stats import Stats
 
 EPOCH = 1_600_000_000.0
@@ -462,16 +466,22 @@ class Simulation(World):
         return f"{held} are left" if held else ""
 
 
-class _Time:
-    """Stands for the module ``time`` in ``sqsjkr.clock``: on a host of the model, its own time."""
+def _now() -> float:
+    """Stands for ``clock.now``: on a host of the model, its own time."""
+    loop = asyncio._get_running_loop()
+    assert isinstance(loop, Host), "the model's time passes on its hosts only"
+    return loop.time()
 
-    CLOCK_BOOTTIME = 7
 
-    @staticmethod
-    def clock_gettime(_number: int) -> float:
-        loop = asyncio._get_running_loop()
-        assert isinstance(loop, Host), "the model's time passes on its hosts only"
-        return loop.time()
+@contextmanager
+def _models_time() -> Iterator[None]:
+    """Have the product ask the model for the time, also where ``clock.now`` is what an argument defaults to."""
+    with ExitStack() as stack:
+        for place in (Gate, History, Outage, Session, WaitingRoom):
+            defaults = place.__init__.__kwdefaults__  # type: ignore[misc]
+            stack.enter_context(mock.patch.dict(defaults, now=_now))
+        stack.enter_context(mock.patch.object(clock, "now", _now))
+        yield
 
 
 @contextmanager
@@ -483,7 +493,7 @@ def simulated(seed: int, *, budget: LeaseBudget = STANDARD, log: bool = False) -
     random.seed(f"{seed} jitter")
     sim = Simulation(seed=seed, budget=budget)
     try:
-        with mock.patch.object(clock, "time", _Time), mock.patch.object(runner, "Command", Command):
+        with _models_time(), mock.patch.object(runner, "Command", Command):
             try:
                 yield sim
             finally:
