@@ -168,6 +168,7 @@ class Mischief:
         seat = seat or self.calm_seat(draw)
         launcher = daemons.processes().get(seat.daemon.pid) if seat else None
         if seat and launcher:
+            self._disturb(seat, "launcher frozen", seconds)  # launcher.hung: its worker may kill it
             self._freeze(seat, launcher, seconds)
             self.done("launcher frozen", f"{seat.worker} for {seconds:.1f}s")
 
