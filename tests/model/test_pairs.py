@@ -57,7 +57,7 @@ async def _nothing(*_: object) -> None:
         ("outage-and-kill", 35, _Copies, "surely_not_hold", lambda *_: True, "has not ended"),
         ("pause-and-waiters", 2, Brake, "held_since", property(lambda _: math.inf), "hostage"),
         ("outage-and-redelivery", 0, Sightings, "is_dead", _yes, "two at once|twice at once|run again"),
-        ("redelivery-and-lock", 0, TableThrottler, "end", _nothing, "run again|are left"),
+        ("redelivery-and-lock", 0, TableThrottler, "end", _nothing, "run again|are left|are on the queue"),
     ],
     ids=["believe a copy", "give up for oneself", "keep who waits", "take all for dead", "note no end"],
 )
