@@ -49,6 +49,8 @@ class Resources:
         self._budget = budget
         self._stack = stack
         self._connections = Connections(config, patience=budget.answer)
+        self._connections.begin(config.locker, config.throttler)
+        stack.push_async_callback(self._connections.close)
         self._tables: dict[Name, tuple[Table, Session]] = {}
         self.table_outage = Outage(
             "the lock table",
@@ -110,7 +112,8 @@ class Resources:
         while self._unopened:
             part, outage = self._unopened[0]
             await part.open()
-            self._stack.push_async_callback(part.close)
+            if part is not self._connections:  # on the stack since it was made
+                self._stack.push_async_callback(part.close)
             outage.ended()
             self._unopened.pop(0)
             if part is self.queue:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import calendar
+import json
 import logging
 import os
 import re
 import shutil
-import signal
 import ssl
 import subprocess
 import sys
@@ -24,12 +24,16 @@ from aiohttp import web
 from botocore.awsrequest import AWSResponse
 from botocore.session import Session
 
+import daemons
+from fleet import Fleet
 from servers import PATIENCE, free_port, until
+from sqsjkr.backends.aws import credentials, lookup
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.credentials import Account
 from sqsjkr.backends.aws.errors import AWSRefused, AWSUnavailable, ConditionFailed
 from sqsjkr.errors import BackendRefused, BackendUnavailable
+from sqsjkr.supervision.process_tree import has_ended
 
 JSON = "application/x-amz-json-1.0"
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -611,30 +615,175 @@ async def test_keys_that_have_ended_without_new_ones_stop_the_call(
     assert service.seen == []
 
 
-async def test_a_source_of_keys_that_hangs_does_not_keep_the_process_alive(tmp_path: Path, config_file: Path) -> None:
-    source = tmp_path / "hang.sh"
-    source.write_text(f"echo $$ > {tmp_path / 'pid'}\nexec sleep 60\n")
+@pytest.fixture
+def hanging(tmp_path: Path, config_file: Path) -> Path:
+    """A profile "p" whose process writes the pids of botocore's process and its own into this file, and hangs."""
+    pids, source = tmp_path / "pids", tmp_path / "hang.sh"
+    source.write_text(f"echo $PPID $$ > {pids}.new\nmv {pids}.new {pids}\nexec sleep 600\n")
     config_file.write_text(f"[profile p]\ncredential_process = sh {source}\n")
+    return pids
+
+
+async def all_gone(pids: Path) -> None:
+    numbers = [int(word) for word in pids.read_text().split()]
+    assert len(numbers) == 2
+    await until(lambda: all(has_ended(pid) for pid in numbers), description="both processes have ended")
+
+
+async def test_a_source_of_keys_that_hangs_does_not_keep_the_process_alive(hanging: Path) -> None:
     program = textwrap.dedent(f"""
         import asyncio, pathlib
         from sqsjkr.backends.aws.client import AWS
-        pid = pathlib.Path({str(tmp_path / "pid")!r})
         async def main():
             opening = asyncio.create_task(AWS(profile="p").open())
-            while not (pid.exists() and pid.read_text().endswith("\\n")):
+            while not pathlib.Path({str(hanging)!r}).exists():
                 await asyncio.sleep(0.02)
             opening.cancel()
         asyncio.run(main())
     """)
-    try:
-        # Not by pipes: the hanging process would hold them open.
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        async with asyncio.timeout(PATIENCE):
-            assert await process.wait() == 0
-    finally:
-        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    async with asyncio.timeout(PATIENCE):
+        assert await process.wait() == 0
+    await all_gone(hanging)
+
+
+async def test_a_lookup_ends_with_a_worker_that_is_killed(hanging: Path) -> None:
+    program = "import asyncio, sqsjkr.backends.aws.client as c; asyncio.run(c.AWS(profile='p').open())"
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    await until(hanging.exists, description="the lookup hangs")
+    worker.kill()
+    await worker.wait()
+    await all_gone(hanging)
+
+
+async def test_a_renewal_that_hangs_ends_with_the_account(
+    service: Service, opened: Opened, vending: Vending, tmp_path: Path
+) -> None:
+    vending(300)
+    aws = await opened(profile="p")
+    await aws.call("sqs", "ListQueues", {})
+    await until(lambda: runs(tmp_path) == 3, description="the renewal hangs")
+    await aws.close()
+    await until(lambda: not daemons.ours(), description="it has ended")
+
+
+async def test_a_lookup_that_takes_too_long_is_an_outage(
+    monkeypatch: pytest.MonkeyPatch, hanging: Path, opened: Opened
+) -> None:
+    monkeypatch.setattr(lookup, "_LONGEST", 3.0)
+    with pytest.raises(BackendUnavailable, match=r"^cannot get AWS credentials: .* not answered within 3 s$") as caught:
+        await opened(profile="p")
+    assert not isinstance(caught.value, BackendRefused)
+    if hanging.exists():
+        await all_gone(hanging)
+
+
+async def test_a_lookup_that_is_killed_is_an_outage(opened: Opened, config_file: Path) -> None:
+    config_file.write_text("[profile p]\ncredential_process = sh -c 'kill -9 $PPID'\n")
+    with pytest.raises(BackendUnavailable, match=r"the process that asks botocore was ended by SIGKILL$") as caught:
+        await opened(profile="p")
+    assert not isinstance(caught.value, BackendRefused)
+
+
+async def test_a_lookup_that_is_over_before_it_is_waited_for_has_answered(opened: Opened) -> None:
+    account = Account()
+    account.begin()
+    (process,) = daemons.ours()
+    await until(lambda: has_ended(process.pid), description="it is over")
+    await account.open()
+    assert (await account.keys()).access_key == "AKIDENV"
+
+
+async def test_a_lookup_that_nobody_waited_for_is_ended(hanging: Path) -> None:
+    account = Account(profile="p")
+    account.begin()
+    await until(hanging.exists, description="it hangs")
+    await account.close()
+    await all_gone(hanging)
+
+
+async def test_a_host_that_can_start_no_process_is_an_outage_and_takes_no_keys_away(
+    monkeypatch: pytest.MonkeyPatch, service: Service, opened: Opened, vending: Vending
+) -> None:
+    vending(300)
+    aws = await opened(profile="p")
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    for _ in range(3):
+        await aws.call("sqs", "ListQueues", {})
+    assert service.keys() == ["AKID2"] * 3
+    with pytest.raises(
+        BackendUnavailable, match=r"^cannot get AWS credentials: cannot start /no/such/python: No such file"
+    ):
+        await opened()
+
+
+async def test_an_answer_of_another_version_says_so() -> None:
+    with pytest.raises(BackendUnavailable, match="sqsjkr was updated while it ran; restart it"):
+        credentials._found({"keys": {}})
+
+
+async def test_a_source_of_keys_finds_what_it_would_find_in_the_worker(
+    monkeypatch: pytest.MonkeyPatch, opened: Opened, config_file: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "look.py"
+    source.write_text(
+        textwrap.dedent(f"""
+            import json, os, pathlib
+            above = f"/proc/{{os.getppid()}}"
+            pathlib.Path({str(tmp_path / "seen")!r}).write_text(json.dumps({{
+                "environment": dict(os.environ),
+                "directory": os.getcwd(),
+                "stdin": os.readlink("/proc/self/fd/0"),
+                "group": os.getpgid(os.getppid()),
+                "files": [os.readlink(file) for file in pathlib.Path(above, "fd").iterdir() if file.is_symlink()],
+                "shown": pathlib.Path(above, "environ").read_text(),
+                "command": pathlib.Path(above, "cmdline").read_text(),
+            }}))
+            print(json.dumps({{"Version": 1, "AccessKeyId": "AKID", "SecretAccessKey": "secret"}}))
+        """)
+    )
+    config_file.write_text(f"[profile p]\ncredential_process = {sys.executable} {source}\n")
+    monkeypatch.setenv("ODD", "half a pair: \udcff")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the worker")
+    monkeypatch.setenv("PYTHONPATH", "/of/the/worker")
+    with (tmp_path / "open").open("w"):
+        await opened(profile="p")
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert seen["environment"] == dict(os.environ)
+    assert seen["directory"] == str(Path.cwd())
+    assert seen["stdin"] == os.readlink("/proc/self/fd/0")  # noqa: PTH115 - "/dev/null (deleted)" and the like
+    assert seen["group"] == os.getpgrp()
+    assert str(tmp_path / "open") not in seen["files"]
+    assert "of the worker" not in seen["shown"] + seen["command"]
+
+
+async def test_botocore_is_found_where_this_program_finds_it(tmp_path: Path) -> None:
+    """A program may have its packages where neither the interpreter nor PYTHONPATH looks."""
+    program = textwrap.dedent(f"""
+        import sys
+        sys.path[:0] = {[path for path in sys.path if "site-packages" in path or path.endswith("/src")]!r}
+        import asyncio
+        from sqsjkr.backends.aws.credentials import Account
+        account = Account()
+        asyncio.run(account.open())
+        print(account.region, "botocore" in sys.modules)
+    """)
+    bare = Path(sys.executable).resolve()
+    (tmp_path / "json.py").write_text("raise SystemExit('this directory is not to be searched')\n")
+    process = await asyncio.create_subprocess_exec(
+        bare, "-I", "-S", "-c", program, stdout=subprocess.PIPE, cwd=tmp_path
+    )
+    said, _ = await process.communicate()
+    assert said == b"ap-northeast-1 False\n"
+
+
+def test_a_worker_never_imports_botocore(fleet: Fleet, daemon: Callable[..., daemons.Daemon]) -> None:
+    traced = (sys.executable, "-X", "importtime", "-m", "sqsjkr", "run")
+    worker = daemon("--until-empty", config=fleet.config(lock_table=fleet.table), command=traced)
+    assert worker.wait() == 0
+    imported = {line.rpartition("|")[2].strip() for line in worker.lines if line.startswith("import time:")}
+    assert {"aiohttp", "sqsjkr.backends.aws.lookup"} <= imported
+    assert not {name for name in imported if name.partition(".")[0] == "botocore"}
 
 
 async def test_no_keys_anywhere_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch, opened: Opened) -> None:

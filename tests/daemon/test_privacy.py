@@ -123,6 +123,27 @@ def test_with_a_list_of_names_a_job_gets_those_and_ours(spied: Spied) -> None:
     assert ours <= names
 
 
+def test_the_process_that_asks_botocore_is_closed_like_the_worker(home: Path, env: dict[str, str]) -> None:
+    """A source of credentials runs below it, as the same user: it looks as a job could."""
+    (home / "spy.py").write_text(
+        SPY.partition("everyone =")[0]
+        + f"with open('{home}/seen.json', 'w') as file: json.dump(tries(os.getppid()), file)\n"
+        + "print(json.dumps({'Version': 1, 'AccessKeyId': 'AKID', 'SecretAccessKey': 'secret'}))\n"
+    )
+    (home / "aws").write_text(f"[profile p]\nregion = us-east-1\ncredential_process = {PYTHON} {home}/spy.py\n")
+    program = (
+        f"import sys; sys.path[:0] = {[path for path in sys.path if path.endswith(('/src', '/site-packages'))]!r}\n"
+        "import asyncio, sqsjkr.backends.aws.credentials as c; asyncio.run(c.Account(profile='p').open())"
+    )
+    words = as_nobody()
+    command = [*words[: words.index(sys.executable)], str(PYTHON), "-c", program]
+    subprocess.run(command, env={**env, "AWS_CONFIG_FILE": str(home / "aws")}, check=True, timeout=60)
+    seen = json.loads((home / "seen.json").read_text())
+    assert "botocore_process" in seen.pop("title")
+    assert "read" not in seen.values()
+    assert seen["ptrace"] == "Operation not permitted"
+
+
 @pytest.mark.parametrize("victim", ["worker", "launcher"])
 def test_the_jobs_of_an_unprivileged_daemon_that_is_killed_die_with_it(
     home: Path, env: dict[str, str], victim: str

@@ -125,6 +125,23 @@ class Connections:
         self._made: dict[object, Any] = {}
         self._links: list[Part] = []
         self._opened = 0
+        self._account: Any = None
+
+    @property
+    def account(self) -> Any:
+        """The AWS account of the settings, a ``backends.aws.credentials.Account``."""
+        if self._account is None:
+            make = _load("aws", "credentials:Account")
+            self._account = make(profile=self.settings.profile, region=self.settings.region, patience=self.patience)
+        return self._account
+
+    def begin(self, *names: str) -> None:
+        """Start to look for the AWS account, if the queue or these lockers and throttlers need one.
+
+        It is looked for while the backends are imported. To be closed, opened or not.
+        """
+        if needs_aws(self.settings.local, *names):
+            self.account.begin()
 
     def once(self, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What ``make`` returned for these arguments at the first call. Its users open and close it."""
@@ -148,9 +165,11 @@ class Connections:
             self._opened += 1
 
     async def close(self) -> None:
-        """Close the links."""
+        """Close the links, and end what ``begin`` began."""
         for link in reversed(self._links):
             await link.close()
+        if self._account is not None:
+            await self._account.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,12 +97,13 @@ async def _findings(config: Config, path: str) -> AsyncIterator[Finding]:
 
 
 async def _on_aws(config: Config) -> AsyncIterator[Finding]:
+    connections = Connections(config)
+    connections.begin(config.locker, config.throttler)
     # Imported where needed, as in resources.py: the check of an embedded store needs no AWS.
     from sqsjkr.backends.aws.connection import connection  # noqa: PLC0415
     from sqsjkr.backends.sqs.client import QueueClient  # noqa: PLC0415
     from sqsjkr.provision import inspect  # noqa: PLC0415
 
-    connections = Connections(config)
     aws = connection(connections)
     try:
         await aws.open()

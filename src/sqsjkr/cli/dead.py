@@ -70,6 +70,7 @@ def execute(arguments: argparse.Namespace) -> int:
 async def _execute(arguments: argparse.Namespace, ids: Sequence[str]) -> int:
     _, config = configured(arguments)
     connections = Connections(config)
+    connections.begin()
     dead: DeadLetters = dead_letters_class(config).configured(connections)
     async with opened(connections, dead), Look(dead) as look:
         if arguments.action == "list":

@@ -354,6 +354,7 @@ def _opened(runner: asyncio.Runner, config: Config, terms: Terms, sign: str) -> 
 
 async def _open(stack: AsyncExitStack, config: Config, terms: Terms, sign: str) -> _Outbox:
     connections = Connections(config)
+    connections.begin()
     sender: Sender = sender_class(config).configured(connections, terms)
     key = _signer(config, sign) if sign else None
     parts: list[Part] = [connections, sender, *([key] if key else [])]

@@ -91,6 +91,7 @@ async def viewing(arguments: argparse.Namespace) -> AsyncIterator[Place]:
             'claims; only "dynamodb" and "sqlite" keep one'
         )
     connections = Connections(config)
+    connections.begin(config.locker, config.throttler)
     source: Source = source_class(table.table).configured(connections, table.place)
     queue: QueueSource = queue_source_class(config).configured(connections)
     locks = _lock_source(config, table, source, connections)

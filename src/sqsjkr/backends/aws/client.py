@@ -1,6 +1,6 @@
 """Calls to AWS: each is signed, sent and retried, and ends with a dict or an error that says whether AWS has acted.
 
-botocore handles the account (credentials.py), aiohttp the connections; docs/decisions/0003 gives the reasons.
+botocore finds the account (credentials.py), aiohttp the connections; docs/decisions/0003 gives the reasons.
 Both services speak JSON: "Making Amazon SQS API requests in AWS JSON protocol", "DynamoDB low-level API".
 """
 
@@ -55,7 +55,6 @@ _TARGETS = {
 _FIRST_PAUSE = 0.05  # seconds; doubled with every attempt
 _LONGEST_PAUSE = 5.0
 _CONNECTING = 0.6  # of the patience: a connection that takes longer fails, and is known to have carried nothing
-_RENEWING = 0.6  # of the patience: a beat that waits longer for credentials would end the worker's locked jobs
 _CONNECTIONS = 256
 _OK = 200
 _CRC = istr("x-amz-crc32")
@@ -91,15 +90,21 @@ class _Request:
 class AWS:
     """Calls to SQS and DynamoDB, to KMS, Secrets Manager and Systems Manager.
 
-    ``profile`` and ``region`` as in ``Account``. ``patience`` is the seconds that one answer may take, connecting
-    included and a long poll's own wait excluded. ``requests`` counts what is sent. Open it in the event loop that will
-    make the calls, close it once.
+    ``profile`` and ``region`` as in ``Account``, unless there is an ``account``. ``patience`` is the seconds that one
+    answer may take, connecting included and a long poll's own wait excluded. ``requests`` counts what is sent. Open it
+    in the event loop that will make the calls, close it once.
     """
 
     def __init__(
-        self, *, profile: str = "", region: str = "", patience: float = 5.0, requests: Requests | None = None
+        self,
+        *,
+        profile: str = "",
+        region: str = "",
+        account: Account | None = None,
+        patience: float = 5.0,
+        requests: Requests | None = None,
     ) -> None:
-        self._account = Account(profile=profile, region=region, patience=patience * _RENEWING)
+        self._account = account or Account(profile=profile, region=region, patience=patience)
         self.patience = patience
         self._requests = requests or Requests()
         self._http: aiohttp.ClientSession | None = None
@@ -263,7 +268,7 @@ class AWS:
         found = self._account.endpoint(service)
         url = URL(endpoint or found.url)
         signer = Signer(service=service, region=found.region, host=url.host_port_subcomponent or "", path=url.raw_path)
-        tls = tls_for(self._account.ca_bundle) if url.scheme == "https" else True
+        tls = tls_for(*self._account.certificates) if url.scheme == "https" else True
         route = _Route(service, url, signer, proxy_for(url), tls)
         self._routes[service, endpoint] = route
         return route

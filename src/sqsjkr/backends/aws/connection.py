@@ -7,12 +7,6 @@ from sqsjkr.backends.aws.client import AWS
 
 
 def connection(connections: Connections) -> AWS:
-    """The connection that SQS and DynamoDB share, with the profile and the region of the settings."""
-    settings = connections.settings
-    return connections.link(
-        AWS,
-        profile=settings.profile,
-        region=settings.region,
-        patience=connections.patience,
-        requests=connections.requests,
-    )
+    """The connection that SQS and DynamoDB share, to the account of the settings."""
+    account, patience, requests = connections.account, connections.patience, connections.requests
+    return connections.link(AWS, account=account, patience=patience, requests=requests)

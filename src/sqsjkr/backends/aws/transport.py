@@ -6,7 +6,6 @@ import os
 import ssl
 from urllib.request import getproxies, proxy_bypass
 
-from botocore.httpsession import get_cert_path
 from yarl import URL
 
 from sqsjkr.errors import BackendRefused
@@ -23,18 +22,18 @@ def proxy_for(url: URL) -> URL | None:
     return URL(proxy if "://" in proxy else f"http://{proxy}")
 
 
-def tls_for(ca_bundle: str) -> ssl.SSLContext | bool:
+def tls_for(ca_bundle: str, fallback: str) -> ssl.SSLContext | bool:
     """What aiohttp is to check a server against: ``ca_bundle`` (AWS_CA_BUNDLE), else the system's certificates.
 
     The system's are what the Go original trusts, and SSL_CERT_FILE and SSL_CERT_DIR choose others. A system that has
-    none gets the ones that come with botocore.
+    none gets those in the file ``fallback``.
 
     Raises:
         BackendRefused: the file cannot be read.
     """
     if not ca_bundle and _system_has_certificates():
         return True
-    path = ca_bundle or get_cert_path(verify=True)
+    path = ca_bundle or fallback
     try:
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # ssl.SSLError is one
