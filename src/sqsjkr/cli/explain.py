@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 
 from sqsjkr.cli.exit_codes import FAILED, OK
-from sqsjkr.cli.options import add_json, add_watch, add_where
+from sqsjkr.cli.options import add_json, add_limit, add_watch, add_where
 from sqsjkr.cli.runs import rows_of
 from sqsjkr.cli.showing import moment, safe, table
 from sqsjkr.cli.viewing import Shown, show
 from sqsjkr.outcome import Outcome, Settlement
 from sqsjkr.views.model import JobStory, State, lasting
-from sqsjkr.views.story import Told, tell
+from sqsjkr.views.story import ENDINGS, Told, tell
 from sqsjkr.views.viewer import Viewer
 
 EPILOG = """\
@@ -45,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_where(parser)
     parser.add_argument("name", metavar="ID", help="the id of a message, or an event id")
     add_json(parser)
+    add_limit(parser, ENDINGS)
     add_watch(parser)
 
 
@@ -54,7 +55,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 async def _look(viewer: Viewer, arguments: argparse.Namespace) -> Shown:
-    told = await tell(viewer, arguments.name)
+    told = await tell(viewer, arguments.name, endings=arguments.limit)
     code = FAILED if told.story.state is State.UNKNOWN else OK
     return Shown(lines=_lines(told), values=[told.story], code=code)
 

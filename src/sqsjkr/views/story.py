@@ -62,8 +62,8 @@ class _Glance:
         return self._seen
 
 
-async def tell(viewer: Viewer, name: str) -> Told:
-    """Tell the story of a message, or of the latest job of an event."""
+async def tell(viewer: Viewer, name: str, *, endings: int = ENDINGS) -> Told:
+    """Tell the story of a message, or of the latest job of an event with so many of its endings."""
     glance = _Glance(viewer)
     if _is_uuid(name):
         unknown = JobStory(message_id=name, state=State.UNKNOWN)
@@ -72,7 +72,7 @@ async def tell(viewer: Viewer, name: str) -> Told:
             return of_message
     else:
         unknown = JobStory(message_id=None, event_id=name, state=State.UNKNOWN)
-    if (of_event := await _of_event(glance, name)) is not None:
+    if (of_event := await _of_event(glance, name, endings)) is not None:
         return of_event
     seen = await glance.picture()
     return Told(story=unknown, at=seen.at, queue=seen.queue)
@@ -118,12 +118,12 @@ async def _under_another_key(glance: _Glance, message_id: str) -> ClaimRow | Non
     return (await glance.viewer.source.claims([key])).get(key) if key else None
 
 
-async def _of_event(glance: _Glance, event_id: str) -> Told | None:
+async def _of_event(glance: _Glance, event_id: str, most: int) -> Told | None:
     """Tell of the job of an event that runs, else of one that waits or is tried again, else of the last that ended.
 
     None if nothing is known of it.
     """
-    of_event = await glance.viewer.source.endings_of(event_id, ENDINGS)
+    of_event = await glance.viewer.source.endings_of(event_id, most)
     endings, again = tuple(map(line_of, of_event.endings)), of_event.again
     goes_on = again is not None and (not endings or (again.ended_at or 0.0) > endings[0].ended_at)
     seen = await glance.picture()
