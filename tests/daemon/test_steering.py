@@ -126,8 +126,10 @@ def test_a_job_is_cancelled_on_the_other_worker_although_its_processes_ignore_ev
 
 def test_a_job_that_has_not_started_never_will(place: Place, daemon: Callable[..., Daemon]) -> None:
     cancelled = place.send_job(command="echo never")
-    said = place.say("cancel", cancelled)
+    said = place.say("cancel", cancelled.upper())
     assert said.code == 0, said.err
+    [story] = place.look("explain", cancelled.upper())
+    assert (story["message_id"], story["outcome"]) == (cancelled, "cancelled")
     kept = place.send_job(command="echo kept")
     worker = place.worker(daemon)
     worker.wait_for_line(f"job.ended  {kept}: succeeded")

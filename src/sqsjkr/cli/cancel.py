@@ -61,7 +61,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 async def _execute(arguments: argparse.Namespace) -> int:
-    given = {"message_id": arguments.id or "", "event_id": arguments.event or "", "lock_id": arguments.lock or ""}
+    given = {
+        "message_id": (arguments.id or "").lower(),
+        "event_id": arguments.event or "",
+        "lock_id": arguments.lock or "",
+    }
     async with viewing(arguments) as place:
         targets = await place.targets(**given)
         if not targets:

@@ -67,7 +67,7 @@ async def tell(viewer: Viewer, name: str, *, endings: int = ENDINGS) -> Told:
     glance = _Glance(viewer)
     if _is_uuid(name):
         unknown = JobStory(message_id=name, state=State.UNKNOWN)
-        of_message = await _of_message(glance, name)
+        of_message = await _of_message(glance, name.lower())  # as queues write ids
         if of_message.story.state is not State.UNKNOWN:
             return of_message
     else:
