@@ -63,7 +63,7 @@ _WORD = st.text(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.lists(_WORD, min_size=1, max_size=3).map(" ".join), min_size=1, max_size=6))
 def test_whatever_ran_the_draft_is_a_good_trust_file_that_allows_it(tmp_path: Path, commands: list[str]) -> None:
     _, policy = learnt(log(*(("AROA:x", command) for command in commands)), tmp_path)
