@@ -160,6 +160,9 @@ def test_where_does_it_run_and_what_became_of_it_before(
     assert "it runs" in said.out.splitlines()[0]
     assert f"to end it: sqsjkr cancel {job}" in said.out
 
+    servers.wait_until(
+        lambda: job in [value.get("message_id") for value in place.look("ps")], description="a heartbeat has shown it"
+    )
     assert place.say("cancel", "--event", "moved").code == 0
     story = explained(place, job)
     assert (story["state"], story["outcome"]) == ("ended", "cancelled")
