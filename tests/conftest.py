@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
@@ -16,6 +17,13 @@ import servers
 import spawners
 from faults.proxy import Proxy
 from fleet import Fleet
+
+
+def pytest_configure() -> None:
+    """Let daemons hear Ctrl-C: a shell has what it runs in the background ignore it, and that is inherited."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
