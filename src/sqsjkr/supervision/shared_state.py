@@ -10,15 +10,16 @@ import os
 import socket
 import struct
 
-# Native and aligned, so that each number is written in one store: a writer that is killed leaves none by halves.
-_HEARTBEAT = struct.Struct("@dd")
-_PID = struct.Struct("@q")
-_JSON_AT = _HEARTBEAT.size + _PID.size
+# What changes while another process reads it is set through a memoryview: one number, native and aligned, in one store.
+# struct clears its bytes before it writes them: a reader that comes in between takes a live worker for a silent one.
+_NUMBER = 8
+_BEAT, _DEADLINE, _WORKER = 0, 1, 2
+_JSON_AT = 3 * _NUMBER
 _FIRST = 64
 MARK_LENGTH = 24
 """Bytes of an attempt's mark (ASCII)."""
 _SLOT = struct.Struct(f"@{MARK_LENGTH}sqq")
-_LEADER_AT, _REVOKED_AT = MARK_LENGTH, MARK_LENGTH + _PID.size
+_LEADER_AT, _REVOKED_AT = MARK_LENGTH, MARK_LENGTH + _NUMBER
 CAPACITY = 16_384
 """Attempts that can run at once; pages never touched take no memory."""
 NO_LEADER = 0
@@ -32,6 +33,7 @@ class Attempts:
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
+        self._numbers = memoryview(memory).cast("q")
         self._free: list[int] = []
         self._used = 0
 
@@ -46,19 +48,19 @@ class Attempts:
 
     def leads(self, slot: int, pid: int) -> None:
         """Record ``pid`` as the attempt's first process, which leads its group; or ``REAPED``."""
-        _PID.pack_into(self._memory, _at(slot) + _LEADER_AT, pid)
+        self._numbers[(_at(slot) + _LEADER_AT) // _NUMBER] = pid
 
     def leader(self, slot: int) -> int:
         """The pid of the attempt's first process, ``NO_LEADER`` or ``REAPED``."""
-        return int(_PID.unpack_from(self._memory, _at(slot) + _LEADER_AT)[0])
+        return self._numbers[(_at(slot) + _LEADER_AT) // _NUMBER]
 
     def revoke(self, slot: int) -> None:
         """Have the launcher not start this attempt's process, if it has not yet. It still answers."""
-        _PID.pack_into(self._memory, _at(slot) + _REVOKED_AT, 1)
+        self._numbers[(_at(slot) + _REVOKED_AT) // _NUMBER] = 1
 
     def is_revoked(self, slot: int) -> bool:
         """Whether the worker has no use any more for the start of this attempt's process."""
-        return bool(_PID.unpack_from(self._memory, _at(slot) + _REVOKED_AT)[0])
+        return bool(self._numbers[(_at(slot) + _REVOKED_AT) // _NUMBER])
 
     def leave(self, slot: int) -> None:
         """Forget an attempt that has ended: what it left in the background no longer belongs to the job."""
@@ -86,6 +88,8 @@ class SharedState:
         self.line: socket.socket | None = None
         """The worker's end of the line to its launcher; None if the worker starts its commands itself."""
         self._memory = mmap.mmap(-1, _FIRST + CAPACITY * _SLOT.size)
+        self._times = memoryview(self._memory).cast("d")
+        self._numbers = memoryview(self._memory).cast("q")
         self.attempts = Attempts(self._memory)
         """What runs just now."""
 
@@ -94,20 +98,20 @@ class SharedState:
 
         Both are seconds of ``clock.now``.
         """
-        _HEARTBEAT.pack_into(self._memory, 0, now, deadline)
+        self._times[_DEADLINE] = deadline
+        self._times[_BEAT] = now
 
     def last_heartbeat(self) -> tuple[float, float]:
         """The last heartbeat: (now, deadline); (0, 0) before the first."""
-        now, deadline = _HEARTBEAT.unpack_from(self._memory, 0)
-        return now, deadline
+        return self._times[_BEAT], self._times[_DEADLINE]
 
     def set_worker(self, pid: int) -> None:
         """Record the worker's pid."""
-        _PID.pack_into(self._memory, _HEARTBEAT.size, pid)
+        self._numbers[_WORKER] = pid
 
     def worker(self) -> int:
         """The worker's pid, 0 if it was not started yet."""
-        return int(_PID.unpack_from(self._memory, _HEARTBEAT.size)[0])
+        return self._numbers[_WORKER]
 
     def log_as_json(self) -> None:
         """Have launcher and backstop write JSON, as the worker does."""
