@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -18,12 +19,37 @@ import spawners
 from faults.proxy import Proxy
 from fleet import Fleet
 
+_WAITING = {
+    "test_chaos.py",
+    "test_five_questions.py",
+    "test_history_is_an_observer.py",
+    "test_retries.py",
+    "test_steering.py",
+}
+"""The files whose tests take longest."""
+
 
 def pytest_configure() -> None:
     """Let daemons hear Ctrl-C: a shell has what it runs in the background ignore it, and that is inherited."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the tests that wait for real leases over the run: at its end they would wait with nothing beside them."""
+    waiting = [item for item in items if item.path.name in _WAITING]
+    others = [item for item in items if item.path.name not in _WAITING]
+    placed, done = 0, 0
+    items.clear()
+    for _, group in itertools.groupby(others, key=lambda item: item.path):  # a file's own fixtures are made once
+        items += (together := list(group))
+        done += len(together)
+        due = len(waiting) * done // len(others)
+        items += waiting[placed:due]
+        placed = due
+    items += waiting[placed:]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -100,11 +100,16 @@ def marked(mark: str, among: Mapping[int, Process] | None = None) -> list[Proces
     return found
 
 
+_BROWSER = "/chromium/"
+"""In the command of the browser, which a run opens once, and of the processes that it starts when it likes."""
+
+
 def ours() -> list[Process]:
-    """Everything that was started by this test run and is not one of its servers."""
+    """Everything that was started by this test run and is neither one of its servers nor its browser."""
     everyone = processes()
     found = {process.pid: process for process in descendants(os.getpid(), everyone) + marked(f"{_RUN}.", everyone)}
-    return [process for process in found.values() if process.pid not in servers.RUNNING and process.pid != os.getpid()]
+    kept = {*servers.RUNNING, os.getpid()}
+    return [process for process in found.values() if process.pid not in kept and _BROWSER not in process.command]
 
 
 class Daemon:
