@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -21,9 +22,11 @@ STUBBORN = "trap '' TERM INT; (trap '' TERM; sleep 1000) & trap '' HUP; while :;
 
 @pytest.fixture(params=["sqs", "embedded"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, aws_env: Mapping[str, str]) -> Place:
-    """Both backends."""
+    """Both backends; one of them where a test mostly waits, for the same code."""
     if request.param == "sqs":
         return SQS(request.getfixturevalue("fleet"), tmp_path, aws_env)
+    if request.node.get_closest_marker("slow") is not None and "SQSJKR_TEST_EVERYWHERE" not in os.environ:
+        pytest.skip("waits for leases; SQSJKR_TEST_EVERYWHERE=1 runs it on the embedded store, too")
     return Embedded(tmp_path / "store")
 
 
@@ -235,6 +238,7 @@ def test_several_jobs_of_one_event_are_listed_and_asked_for(place: Place, two: l
     assert "no job of event import runs" in none.err
 
 
+@pytest.mark.slow
 def test_an_order_outlives_the_worker_that_dies_before_it_obeys(place: Place, daemon: Callable[..., Daemon]) -> None:
     first = place.worker(daemon, max_concurrent_num=1)
     job = place.send_job(command="sleep 1000", event_id="doomed")
@@ -248,6 +252,7 @@ def test_an_order_outlives_the_worker_that_dies_before_it_obeys(place: Place, da
     assert "job.started" not in second.stderr
 
 
+@pytest.mark.slow
 def test_a_paused_queue_takes_no_jobs_and_goes_on_when_it_is_resumed(place: Place, two: list[Daemon]) -> None:
     going_on = place.send_job(command="sleep 1000", event_id="going-on")
     worker_with(two, f"job.started  going-on[{going_on[:8]}]")
@@ -267,6 +272,7 @@ def test_a_paused_queue_takes_no_jobs_and_goes_on_when_it_is_resumed(place: Plac
     worker_with(two, f"job.ended  later[{job[:8]}]: succeeded")
 
 
+@pytest.mark.slow
 def test_a_drained_worker_stops_in_order_and_one_that_starts_there_takes_nothing(
     place: Place, daemon: Callable[..., Daemon]
 ) -> None:
@@ -288,6 +294,7 @@ def test_a_drained_worker_stops_in_order_and_one_that_starts_there_takes_nothing
     assert (again.code, "is not drained" in again.out) == (1, True)
 
 
+@pytest.mark.slow
 def test_every_worker_answers_a_roll_call_and_a_dead_one_does_not(place: Place, two: list[Daemon]) -> None:
     said = place.say("fleet", "--call")
     assert said.code == 0, said.out
@@ -299,6 +306,7 @@ def test_every_worker_answers_a_roll_call_and_a_dead_one_does_not(place: Place, 
     assert sorted(value["life"] for value in place.look("fleet")) == ["idle", "lost"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_lost_with_a_job_is_named_and_its_job_runs_again(place: Place, two: list[Daemon]) -> None:
     job = place.send_job(command="sleep 1000", event_id="survivor")
     runner = worker_with(two, f"job.started  survivor[{job[:8]}]")

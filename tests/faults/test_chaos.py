@@ -22,10 +22,10 @@ GENTLE = {"weather": 3, "redeliver": 2, "clock": 1, "freeze_launcher": 1}
 @pytest.mark.parametrize(
     "plan",
     [
-        Plan(seed=SEED, seconds=25, scale=0.2, pause=1.0),
+        Plan(seed=SEED, seconds=15, scale=0.2, pause=1.0),
         Plan(seed=SEED, seconds=5, scale=1, pause=1, faults=GENTLE),  # the true leases, nothing that waits for one
         Plan(
-            seed=SEED, seconds=2.0 * len(PAIRS), scale=0.2, pause=2.0, faults={}, pairs=tuple(PAIRS)
+            seed=SEED, seconds=1.25 * len(PAIRS), scale=0.2, pause=1.25, faults={}, pairs=tuple(PAIRS)
         ),  # each pair once
     ],
     ids=["short-leases", "true-leases", "pairs"],

@@ -19,7 +19,7 @@ from sqsjkr.leases.session import Sightings
 from sqsjkr.leases.throttler import TableThrottler
 from sqsjkr.queue import Visibility
 
-SEEDS = range(int(os.environ.get("SQSJKR_MODEL_SEEDS", "4")))
+SEEDS = range(int(os.environ.get("SQSJKR_MODEL_SEEDS", "2")))
 
 
 @pytest.mark.parametrize("name", PAIRS)
