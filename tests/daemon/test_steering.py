@@ -303,7 +303,10 @@ def test_every_worker_answers_a_roll_call_and_a_dead_one_does_not(place: Place, 
     said = place.say("fleet", "--call")
     assert said.code == 1
     assert "1 of 2 answered" in said.out
-    assert sorted(value["life"] for value in place.look("fleet")) == ["idle", "lost"]
+    servers.wait_until(
+        lambda: sorted(value["life"] for value in place.look("fleet")) == ["idle", "lost"],
+        description="the one that was killed was seen to be lost",
+    )
 
 
 @pytest.mark.slow
