@@ -12,7 +12,7 @@ from sqsjkr.backends import Connections
 from sqsjkr.backends.aws.client import AWS
 from sqsjkr.backends.aws.codes import code_of
 from sqsjkr.backends.aws.connection import connection
-from sqsjkr.backends.aws.errors import AWSUnavailable, Call, of_entry
+from sqsjkr.backends.aws.errors import AWSRefused, AWSUnavailable, Call, of_entry
 from sqsjkr.errors import BackendRefused
 
 _NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
@@ -58,6 +58,18 @@ class QueueClient:
         """The queue with this ARN, such as the dead-letter queue: at the same address, as AWS lays queues out."""
         _, _, _, _, account_id, name = arn.split(":")
         return QueueClient(self.aws, url=f"{self.url.rsplit('/', 2)[0]}/{account_id}/{name}", may_look_up=True)
+
+    async def dead_letter_queue(self) -> QueueClient | None:
+        """Ask for the redrive policy; return the queue that it names, None if there is none.
+
+        Raises ``BackendRefused`` if there is no such job queue, or no right to ask; ``BackendUnavailable``.
+        """
+        attributes = await self.attributes("RedrivePolicy")
+        if attributes is None:
+            advice = "are [account] id, region and [sqs] queue_name right? next: sqsjkr setup"
+            raise AWSRefused(f"queue {self.url} does not exist: {advice}", code="QueueDoesNotExist")
+        arn, _ = redrive(attributes)
+        return self.beside(arn) if arn else None
 
     async def call(
         self, operation: str, request: Mapping[str, Any], *, waiting: float = 0.0, attempts: int = 4

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqsjkr.backends import Connections
-from sqsjkr.backends.aws.errors import AWSRefused
-from sqsjkr.backends.sqs.client import QueueClient, redrive
+from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.errors import BackendRefused, BackendUnavailable
 from sqsjkr.views.dead_letters import HIDDEN, PAGE, DeadLetters, Letter
 
@@ -38,14 +37,9 @@ class SQSDeadLetters(DeadLetters):
 
     async def open(self) -> None:
         """Ask the job queue for its redrive policy."""
-        attributes = await self._queue.attributes("RedrivePolicy")
-        if attributes is None:
-            advice = "are [account] id, region and [sqs] queue_name right? next: sqsjkr setup"
-            raise AWSRefused(f"queue {self._queue.url} does not exist: {advice}", code="QueueDoesNotExist")
-        arn, _ = redrive(attributes)
-        if not arn:
+        self._there = await self._queue.dead_letter_queue()
+        if self._there is None:
             raise BackendRefused(f"{self._queue.name} has no dead-letter queue; next: sqsjkr setup")
-        self._there = self._queue.beside(arn)
 
     async def close(self) -> None:
         """Leave the connection open: others share it."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from sqsjkr.backends import Connections
-from sqsjkr.backends.aws.errors import AWSRefused
-from sqsjkr.backends.sqs.client import QueueClient, redrive
+from sqsjkr.backends.sqs.client import QueueClient
 from sqsjkr.views.source import Depth, QueueSource
 
 _VISIBLE = "ApproximateNumberOfMessages"
@@ -27,12 +26,7 @@ class SQSView(QueueSource):
 
     async def open(self) -> None:
         """Ask for the redrive policy, which names the dead-letter queue."""
-        attributes = await self._queue.attributes("RedrivePolicy")
-        if attributes is None:
-            advice = "are [account] id, region and [sqs] queue_name right? next: sqsjkr setup"
-            raise AWSRefused(f"queue {self._queue.url} does not exist: {advice}", code="QueueDoesNotExist")
-        arn, _ = redrive(attributes)
-        self._dead = self._queue.beside(arn) if arn else None
+        self._dead = await self._queue.dead_letter_queue()
 
     async def close(self) -> None:
         """Leave the connection open: others share it."""
