@@ -33,7 +33,7 @@ def main() -> int:
         return sent.returncode
     say("A fifth job is invalid, and refused. Sent by another producer, it would go to the dead-letter queue.")
     refused = send_broken(directory)
-    say("The worker runs whatever is on the queue. Without --until-empty it would go on until a signal stops it.")
+    say("The worker runs what is on the queue. Without --until-empty it would go on until a signal stops it.")
     outcomes = run(directory)
     say("What became of each job:")
     for name, why in WHY.items():

@@ -311,6 +311,7 @@ def test_a_rejected_line_stays_readable_above_the_progress_bar(tmp_path: Path) -
     ("body", "reason"),
     [
         ('{"command":"true","lockid":"x"}', "lockid: unknown field; did you mean lock_id? It would be ignored"),
+        ('{"comand":"true"}', "comand: unknown field; did you mean command? It would be ignored"),
         ('{"command":"true","lifetime":"1m"}', "lifetime: unknown field; did you mean life_time? It would be ignored"),
         (
             '{"command":"true","xyzzy":1}',

@@ -301,14 +301,22 @@ def _checked(content: bytes) -> str:
         text = content.decode()
     except UnicodeDecodeError as why:
         raise InvalidJob(f"body: not UTF-8 at byte {why.start}, {content[why.start]:#04x}") from None
+    _check_names(text)
     decode(text, "")
-    for name in unknown_names(text):
+    return for_sqs(text)
+
+
+def _check_names(text: str) -> None:
+    """Raise ``InvalidJob`` at a name that no field has: before a field is called missing that is only misspelt."""
+    names: list[str] = []
+    with contextlib.suppress(InvalidJob):  # which decode words better
+        names = unknown_names(text)
+    for name in names:
         near = rules.nearest(name, NAMES)
         hint = f"; did you mean {near}?" if near else f", expected one of {', '.join(NAMES)}."
         raise InvalidJob(
             f"{name if name.isidentifier() else rules.shown(name)}: unknown field{hint} It would be ignored"
         )
-    return for_sqs(text)
 
 
 @contextlib.contextmanager
